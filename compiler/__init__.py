@@ -1,0 +1,1 @@
+"""Checked patterns to plans: meaning, relations, tiles, loops, reports."""

@@ -1,0 +1,1 @@
+"""Text to checked patterns: grammar, syntax tree, diagnostics, printer, loader."""

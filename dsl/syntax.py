@@ -1,0 +1,262 @@
+"""The surface syntax tree: what the user wrote, span by span, before any meaning."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Spans never count in equality: two spellings of one tree are equal."""
+
+    span: Span | None = field(default=None, kw_only=True, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Node):
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decimal(Node):
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean(Node):
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Name(Node):
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinate(Node):
+    """`q.y` or `k.y`: a grid coordinate of the query or the key."""
+
+    base: str
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Node):
+    """`doc[q]`, `alpha[layer, h]`: a read of an input or a table."""
+
+    name: str
+    indices: tuple["Expr", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument(Node):
+    """One argument of a call; `keyword` is None when positional."""
+
+    keyword: str | None
+    value: "Expr"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    """`min(a, b)`, `powers(2)`, `window(512)`, `module.pattern(window=512)`."""
+
+    module: str | None
+    name: str
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Negate(Node):
+    operand: "Expr"
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Node):
+    operand: "Expr"
+
+
+@dataclass(frozen=True, slots=True)
+class Absolute(Node):
+    operand: "Expr"
+
+
+BinaryOp = Literal["+", "-", "*", "//", "%", "&", "|", "^", "<<", ">>"]
+CompareOp = Literal["<", "<=", ">", ">=", "==", "!="]
+
+
+@dataclass(frozen=True, slots=True)
+class Binary(Node):
+    op: BinaryOp
+    left: "Expr"
+    right: "Expr"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison(Node):
+    """`a <= b < c` is Comparison((a, b, c), ("<=", "<"))."""
+
+    operands: tuple["Expr", ...]
+    ops: tuple[CompareOp, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Membership(Node):
+    """`value in members`, or `value not in members`."""
+
+    value: "Expr"
+    members: "Expr"
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Range(Node):
+    """`low .. high`, half-open; only after `in`."""
+
+    low: "Expr"
+    high: "Expr"
+
+
+@dataclass(frozen=True, slots=True)
+class SetLiteral(Node):
+    """`{1, 4, 9}`; only after `in`."""
+
+    items: tuple["Expr", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListLiteral(Node):
+    """`[1, 2]` or `[[1, 2], [3, 4]]`: the value of a table parameter."""
+
+    items: tuple["Expr", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Logical(Node):
+    """`a and b and c`: two operands or more, flattened."""
+
+    op: Literal["and", "or"]
+    operands: tuple["Expr", ...]
+
+
+Expr = (
+    Number
+    | Decimal
+    | Boolean
+    | Name
+    | Coordinate
+    | Index
+    | Call
+    | Negate
+    | Not
+    | Absolute
+    | Binary
+    | Comparison
+    | Membership
+    | Range
+    | SetLiteral
+    | ListLiteral
+    | Logical
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Type(Node):
+    """`int`, `tokens`, `bool`, or `table[layer, head]` (name "table", axes in order)."""
+
+    name: str
+    axes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Node):
+    name: str
+    type: Type
+    default: Expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep(Node):
+    condition: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Require(Node):
+    condition: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Drop(Node):
+    condition: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Causal(Node):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Let(Node):
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Grid(Node):
+    """`grid (y, x) over (height, width) of 64`: tokens in row-major order, `cell` tokens a point."""
+
+    axes: tuple[str, ...]
+    extents: tuple[Expr, ...]
+    cell: Expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Input(Node):
+    """`input doc[token]: int`, given at call time."""
+
+    name: str
+    axis: str
+    type: Type
+
+
+Statement = Keep | Require | Drop | Causal | Let | Grid | Input
+
+
+@dataclass(frozen=True, slots=True)
+class PatternDef(Node):
+    name: str
+    parameters: tuple[Parameter, ...]
+    doc: str
+    statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Import(Node):
+    """`import lib.sliding as s`: `path` is ("lib", "sliding"), `alias` what the file calls it."""
+
+    path: tuple[str, ...]
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Precompile(Node):
+    """`precompile bf16 head_dim 128`."""
+
+    dtype: str
+    head_dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comment(Node):
+    """A `#` comment with its text (without the hash); `own_line` when nothing precedes it."""
+
+    text: str
+    own_line: bool
+
+
+@dataclass(frozen=True, slots=True)
+class File(Node):
+    imports: tuple[Import, ...]
+    precompiles: tuple[Precompile, ...]
+    patterns: tuple[PatternDef, ...]
+    comments: tuple[Comment, ...] = field(default=(), compare=False)
