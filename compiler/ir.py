@@ -5,7 +5,7 @@ from typing import Literal
 
 from ..dsl.source import Span
 
-Op = Literal["+", "-", "*", "//", "%", "min", "max", "&", "|", "^", "<<", ">>"]
+Op = Literal["+", "-", "*", "//", "%", "min", "max", "&", "|", "^"]
 Relation = Literal["<", "<=", ">", ">=", "==", "!="]
 
 

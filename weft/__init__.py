@@ -1,6 +1,7 @@
 """weft: declarative sparsity patterns, compiled to fused attention kernels."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -9,3 +10,28 @@ __version__ = "0.1.0"
 _checkout = Path(__file__).resolve().parent.parent
 if (_checkout / "pyproject.toml").is_file():
     __path__.insert(0, str(_checkout))
+
+if TYPE_CHECKING:
+    from .calls import TensorError
+    from .dsl.diagnostics import CompileError, Diagnostic
+    from .pattern import Pattern, load, load_file_patterns
+
+_HOMES = {
+    "CompileError": ".dsl.diagnostics",
+    "Diagnostic": ".dsl.diagnostics",
+    "Pattern": ".pattern",
+    "TensorError": ".calls",
+    "load": ".pattern",
+    "load_file_patterns": ".pattern",
+}
+
+__all__ = ["CompileError", "Diagnostic", "Pattern", "TensorError", "load", "load_file_patterns"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names on first use, so that the command line starts fast."""
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

@@ -1,0 +1,1 @@
+"""Plans to kernels: emission, caches, and the back ends that run them."""

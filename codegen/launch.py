@@ -1,0 +1,128 @@
+"""Running a generated kernel: pick its configuration, build its arguments, launch."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from ..compiler.expand import TileLists
+from ..compiler.pipeline import make_plan
+from ..compiler.ir import Mask
+from ..compiler.plan import Shape, Tiling
+from .cache import store
+from .configure import Config, Dtype, configure
+from .forward import Kernel, emit, used_tables
+
+LOG2E = 1.4426950408889634
+DTYPES: dict[torch.dtype, Dtype] = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLists:
+    """Tile lists of every batch element on the device; `step` is 0 when all share one."""
+
+    start: torch.Tensor
+    split: torch.Tensor
+    tiles: torch.Tensor
+    step: int
+
+
+@lru_cache(maxsize=512)
+def build(kernel: Kernel) -> Any:
+    """The compiled-on-first-call function of a kernel."""
+    return store(emit(kernel), kernel.plan.mask.name).forward
+
+
+def kernel_for(
+    mask: Mask,
+    shape: Shape,
+    dtype: Dtype,
+    head_dim: int,
+    queries: int,
+    arch: int,
+    tma: bool,
+    batched: tuple[str, ...] = (),
+    tf32: bool = False,
+    config: Config | None = None,
+) -> Kernel:
+    """The kernel of a mask for one target."""
+    config = config or configure(arch, dtype, head_dim, queries, tma)
+    plan = make_plan(mask, shape, Tiling(config.block_m, config.block_n))
+    return Kernel(plan, config, dtype, head_dim, batched, tf32)
+
+
+def architecture(device: torch.device) -> int:
+    """Compute capability as a number (90 for sm_90); 0 where there is none."""
+    if device.type != "cuda" or torch.version.hip:
+        return 0
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def describable(*tensors: torch.Tensor) -> bool:
+    """Whether the copy engine can address the tensors: rows dense, 16-byte steps and start."""
+    for x in tensors:
+        steps = [s * x.element_size() for s, size in zip(x.stride()[:-1], x.shape[:-1]) if size > 1]
+        if x.stride(-1) != 1 or x.data_ptr() % 16 or any(s % 16 or s <= 0 for s in steps):
+            return False
+    return True
+
+
+def upload(lists: list[TileLists], device: torch.device) -> DeviceLists:
+    """Lists of all batch elements behind each other; one spare tile at the end may be read, never used."""
+    starts: list[torch.Tensor] = []
+    splits: list[torch.Tensor] = []
+    tiles: list[torch.Tensor] = []
+    offset = 0
+    for one in lists:
+        starts.append(torch.from_numpy(one.start) + offset)
+        splits.append(torch.nn.functional.pad(torch.from_numpy(one.split) + offset, (0, 1)))
+        tiles.append(torch.from_numpy(one.tiles))
+        offset += len(one.tiles)
+    tiles.append(torch.zeros(1, dtype=torch.int32))
+    step = len(starts[0]) if len(lists) > 1 else 0
+    return DeviceLists(*(torch.cat(part).to(torch.int32).to(device) for part in (starts, splits, tiles)), step)
+
+
+def run(
+    kernel: Kernel,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float,
+    lists: DeviceLists | None,
+    tables: Mapping[str, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Launch on tensors `[B, H, m, D]` and `[B, G, n, D]`; returns the output and the log-sum-exp `[B, H, m]`."""
+    batch, heads, m, _ = q.shape
+    n = k.shape[2]
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    lse = torch.empty(batch, heads, m, dtype=torch.float32, device=q.device)
+    arguments = [*_tensor_arguments(kernel, q, k, v, out), lse]
+    if lists is not None:
+        arguments += [lists.start, lists.split, lists.tiles, lists.step]
+    for name in used_tables(kernel.plan):
+        table = tables[name]
+        arguments += [table, table.shape[-1], table.stride(0) if table.ndim == 2 else 0]
+    arguments += [n, m, heads, heads // k.shape[1], batch * heads, scale * LOG2E]
+    programs = -(-m // kernel.config.block_m) * batch * heads
+    with torch.cuda.device(q.device) if q.device.type == "cuda" else nullcontext():
+        build(kernel)[(programs,)](*arguments, num_warps=kernel.config.warps, num_stages=kernel.config.stages)
+    return out, lse
+
+
+def _tensor_arguments(kernel: Kernel, *tensors: torch.Tensor) -> list[Any]:
+    if not kernel.config.tma:
+        return [a for x in tensors for a in (x, x.stride(0), x.stride(1), x.stride(2))]
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    from .configure import padded
+
+    wide = padded(kernel.head_dim)
+    rows = (kernel.config.block_m, kernel.config.block_n, kernel.config.block_n, kernel.config.block_m)
+    return [
+        TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, block, wide]) for x, block in zip(tensors, rows)
+    ]

@@ -1,0 +1,73 @@
+"""The one place that emits loads of queries, keys and values, and the one that emits the store."""
+
+import ast
+from typing import TYPE_CHECKING, Literal
+
+from .configure import padded
+from .quote import Hole, constant, name, statements
+
+if TYPE_CHECKING:
+    from .forward import Kernel
+
+Operand = Literal["query", "key", "value"]
+TENSORS = ("query", "key", "value", "out")
+
+
+def parameters(tma: bool) -> tuple[str, ...]:
+    """Tensor parameters: descriptors, or pointers with the strides of batch, head and row."""
+    if tma:
+        return TENSORS
+    return tuple(f"{t}{s}" for t in TENSORS for s in ("", "_batch", "_head", "_row"))
+
+
+def _holes(kernel: "Kernel", operand: str, tile: str) -> dict[str, Hole]:
+    rows = kernel.config.block_m if operand in ("query", "out") else kernel.config.block_n
+    return {
+        "T": name(operand),
+        "TILE": name(f"{operand}_tile"),
+        "HEAD": name("h" if operand in ("query", "out") else "g"),
+        "J": name(tile),
+        "ROWS": constant(rows),
+        "WIDE": constant(padded(kernel.head_dim)),
+        "D": constant(kernel.head_dim),
+        "LENGTH": name("m" if operand in ("query", "out") else "n"),
+        "BATCH_STEP": name(f"{operand}_batch"),
+        "HEAD_STEP": name(f"{operand}_head"),
+        "ROW_STEP": name(f"{operand}_row"),
+        "BASE": name(f"{operand}_base"),
+        "ROW": name(f"{operand}_rows"),
+    }
+
+
+POINTERS = """
+BASE = T + b.to(tl.int64) * BATCH_STEP + HEAD.to(tl.int64) * HEAD_STEP
+ROW = J * ROWS + tl.arange(0, ROWS)
+BASE = BASE + ROW.to(tl.int64)[:, None] * ROW_STEP + tl.arange(0, WIDE)[None, :]
+"""
+
+
+def _guard(kernel: "Kernel", ragged: bool) -> str:
+    """What a pointer access must check: rows past the end, columns that only pad the head dimension."""
+    checks = ["(ROW < LENGTH)[:, None]"] if ragged else []
+    if padded(kernel.head_dim) != kernel.head_dim:
+        checks.append("(tl.arange(0, WIDE) < D)[None, :]")
+    return " & ".join(checks)
+
+
+def emit_load(kernel: "Kernel", operand: Operand, tile: str, ragged: bool = True) -> list[ast.stmt]:
+    """`OPERAND_tile = ` rows of one tile; full key tiles are `ragged=False` and need no bounds check."""
+    holes = _holes(kernel, operand, tile)
+    if kernel.config.tma:
+        return statements("TILE = T.load([b, HEAD, J * ROWS, 0]).reshape(ROWS, WIDE)", **holes)
+    guard = _guard(kernel, ragged or operand == "query")
+    load = f"TILE = tl.load(BASE, mask={guard}, other=0.0)" if guard else "TILE = tl.load(BASE)"
+    return statements(POINTERS + load, **holes)
+
+
+def emit_store(kernel: "Kernel") -> list[ast.stmt]:
+    """Write the result of this program's query tile."""
+    holes = _holes(kernel, "out", "i")
+    if kernel.config.tma:
+        return statements("T.store([b, HEAD, J * ROWS, 0], result.to(T.dtype).reshape(1, 1, ROWS, WIDE))", **holes)
+    guard = _guard(kernel, ragged=True)
+    return statements(POINTERS + f"tl.store(BASE, result.to(T.dtype.element_ty), mask={guard})", **holes)

@@ -1,0 +1,19 @@
+"""The patterns shipped with weft, by name."""
+
+from pathlib import Path
+
+from ..dsl.diagnostics import CompileError, Diagnostic, did_you_mean
+
+FOLDER = Path(__file__).resolve().parent.parent / "patterns"
+
+
+def names() -> tuple[str, ...]:
+    """Names of all shipped patterns."""
+    return tuple(sorted(p.stem for p in FOLDER.glob("*.sparse")))
+
+
+def shipped(name: str) -> Path:
+    """The file of a shipped pattern; raises CompileError E010 when there is none."""
+    if name not in names():
+        raise CompileError([Diagnostic("E010", None, f"weft ships no pattern `{name}`", did_you_mean(name, names()))])
+    return FOLDER / f"{name}.sparse"

@@ -1,0 +1,151 @@
+"""Bounds without enumeration: the interval of an expression, and what must or may hold on a box."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from .evaluate import INTEGERS, Array, ArrayLibrary, compare, powers
+from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Not, Or, Read, Truth, Var
+
+# Stands for "no bound known"; far above every position, far below int64's limit.
+UNBOUNDED = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Both ends are inside; ends are ints or arrays, one element a box."""
+
+    low: Array
+    high: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`must`: true on the whole box. `may`: not excluded anywhere in it."""
+
+    must: Array
+    may: Array
+
+
+def interval(
+    expr: Expr, boxes: Mapping[str, Interval], tables: Mapping[str, Interval], lib: ArrayLibrary = INTEGERS
+) -> Interval:
+    """Bounds of an expression over a box of each variable and of each table read.
+
+    `tables` is keyed by the read itself (`read_key`), since its range depends on what it reads.
+    """
+    match expr:
+        case Const(value):
+            return Interval(value, value)
+        case Var(name):
+            return boxes.get(name, Interval(-UNBOUNDED, UNBOUNDED))
+        case Read():
+            return tables.get(read_key(expr), Interval(-UNBOUNDED, UNBOUNDED))
+        case Binary(op, left, right):
+            a = interval(left, boxes, tables, lib)
+            b = interval(right, boxes, tables, lib)
+            return _combine(op, a, b, lib)
+        case _:
+            assert_never(expr)
+
+
+def read_key(read: Read) -> str:
+    """A name for one read expression, equal for equal reads."""
+    return repr(read)
+
+
+def _combine(op: str, a: Interval, b: Interval, lib: ArrayLibrary) -> Interval:
+    if all(isinstance(x, int) for x in (a.low, a.high, b.low, b.high)):
+        lib = INTEGERS
+    match op:
+        case "+":
+            return Interval(a.low + b.low, a.high + b.high)
+        case "-":
+            return Interval(a.low - b.high, a.high - b.low)
+        case "*":
+            corners = [a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high]
+            return Interval(_fold(lib.minimum, corners), _fold(lib.maximum, corners))
+        case "//":
+            return Interval(a.low // b.low, a.high // b.low)
+        case "%":
+            c = b.low
+            same = (a.low // c) == (a.high // c)
+            return Interval(lib.where(same, a.low % c, a.low * 0), lib.where(same, a.high % c, a.high * 0 + (c - 1)))
+        case "min":
+            return Interval(lib.minimum(a.low, b.low), lib.minimum(a.high, b.high))
+        case "max":
+            return Interval(lib.maximum(a.low, b.low), lib.maximum(a.high, b.high))
+        case "&" | "|" | "^":
+            return _bits(op, a, b, lib)
+        case _:
+            raise AssertionError(op)
+
+
+def _fold(function: object, items: list[Array]) -> Array:
+    out = items[0]
+    for item in items[1:]:
+        out = function(out, item)  # type: ignore[operator]
+    return out
+
+
+def _bits(op: str, a: Interval, b: Interval, lib: ArrayLibrary) -> Interval:
+    """In two's complement a result needs no more bits than the wider operand."""
+    natural = (a.low >= 0) & (b.low >= 0)
+    top = lib.maximum(lib.maximum(a.high, b.high), lib.maximum(-1 - a.low, -1 - b.low))
+    for shift in (1, 2, 4, 8, 16, 32):
+        top = top | (top >> shift)
+    low, high = lib.where(natural, top * 0, -1 - top), top
+    if op == "&":
+        high = lib.where(natural, lib.minimum(a.high, b.high), high)
+    if op == "|":
+        low = lib.where(natural, lib.maximum(a.low, b.low), low)
+    point = a.low & b.low if op == "&" else a.low | b.low if op == "|" else a.low ^ b.low
+    exact = (a.low == a.high) & (b.low == b.high)
+    return Interval(lib.where(exact, point, low), lib.where(exact, point, high))
+
+
+def verdict(
+    formula: Formula, boxes: Mapping[str, Interval], tables: Mapping[str, Interval], lib: ArrayLibrary = INTEGERS
+) -> Verdict:
+    """What a formula must and may be over a box; sound, not always tight."""
+    match formula:
+        case Truth(value):
+            return Verdict(value, value)
+        case Compare(op, left, right):
+            # Both sides move together, so the difference is bounded, not the sides.
+            d = interval(Binary("-", left, right), boxes, tables, lib)
+            return _sign(op, d)
+        case InPowers(value, base):
+            x = interval(value, boxes, tables, lib)
+            may = (x.low <= 1) & (x.high >= 1)
+            for power in powers(base, UNBOUNDED)[1:]:
+                may = may | ((x.low <= power) & (x.high >= power))
+            return Verdict(may & (x.low == x.high), may)
+        case And(items) | Or(items):
+            parts = [verdict(item, boxes, tables, lib) for item in items]
+            must, may = parts[0].must, parts[0].may
+            for part in parts[1:]:
+                if isinstance(formula, And):
+                    must, may = must & part.must, may & part.may
+                else:
+                    must, may = must | part.must, may | part.may
+            return Verdict(must, may)
+        case Not(item):
+            inner = verdict(item, boxes, tables, lib)
+            return Verdict(inner.may ^ True, inner.must ^ True)
+        case _:
+            assert_never(formula)
+
+
+def _sign(op: str, d: Interval) -> Verdict:
+    match op:
+        case "<" | "<=":
+            return Verdict(compare(op, d.high, 0), compare(op, d.low, 0))
+        case ">" | ">=":
+            return Verdict(compare(op, d.low, 0), compare(op, d.high, 0))
+        case "==":
+            return Verdict((d.low == 0) & (d.high == 0), (d.low <= 0) & (d.high >= 0))
+        case "!=":
+            return Verdict((d.low > 0) | (d.high < 0), (d.low != 0) | (d.high != 0))
+        case _:
+            raise AssertionError(op)

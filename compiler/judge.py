@@ -1,0 +1,92 @@
+"""What a mask's relation says against its pattern: empty, impossible or superfluous clauses, rows without keys."""
+
+from dataclasses import replace
+
+from ..dsl.diagnostics import Diagnostic
+from ..dsl.source import Span
+from . import relation
+from .ir import Clause, Compare, Expr, Formula, Mask, Not, Truth, Var, conjunction, disjunction
+from .name_uniforms import symbolic
+from .plan import Shape
+from .relation import Space, UndecidedError
+
+BUDGET = 400_000
+CAUSAL = Compare("<=", Var("k"), Var("q"))
+
+
+def judge(mask: Mask, shape: Shape, span: Span | None) -> list[Diagnostic]:
+    """Findings about a mask for all lengths up to 2 ** shape.bits; what isl cannot decide is not reported."""
+    named: dict[Expr, str] = {}
+    clauses = tuple(replace(c, formula=symbolic(c.formula, mask, named)) for c in mask.clauses)
+    whole = symbolic(mask.formula, mask, named)
+    space = Space(shape, tuple(named.values()))
+    found: list[Diagnostic] = []
+    for clause in clauses:
+        found += _decided(lambda c=clause: _impossible(c, clauses, space))
+    found += _decided(lambda: _subsumed(clauses, found, space))
+    if not any(d.severity == "error" for d in found):
+        found += _decided(lambda: _empty(whole, space, mask.name, span))
+    return found
+
+
+def _decided(question: "object") -> list[Diagnostic]:
+    try:
+        with relation.budget(BUDGET):
+            return question()  # type: ignore[operator,no-any-return]
+    except UndecidedError:
+        return []
+
+
+def _impossible(clause: Clause, clauses: tuple[Clause, ...], space: Space) -> list[Diagnostic]:
+    """E014 and W103: a clause that no pair satisfies."""
+    if clause.text == "causal":
+        return []
+    if not relation.holds_somewhere(clause.formula, space):
+        message = f"`{clause.text}` never holds"
+        return [Diagnostic("W103", clause.span, message, "no query and key satisfy it", "warning")]
+    if clause.kind == "drop":
+        return []
+    others = tuple(c.formula for c in clauses if c.kind == "require" and c is not clause)
+    if CAUSAL in others and not relation.holds_somewhere(conjunction((clause.formula, CAUSAL)), space):
+        message = f"the pattern is causal, but `{clause.text}` holds only for keys after the query"
+        return [Diagnostic("E014", clause.span, message, "the distance to the past is q - k")]
+    if not relation.holds_somewhere(conjunction((clause.formula, *others)), space):
+        message = f"`{clause.text}` never holds together with what the pattern requires"
+        return [Diagnostic("W103", clause.span, message, "", "warning")]
+    return []
+
+
+def _subsumed(clauses: tuple[Clause, ...], known: list[Diagnostic], space: Space) -> list[Diagnostic]:
+    """W102: a `keep` all of whose pairs another `keep` has; of two equal ones only the later is named."""
+    silent = {d.span for d in known}
+    required = tuple(c.formula for c in clauses if c.kind == "require")
+    left = [c for c in clauses if c.kind == "keep" and c.span not in silent]
+    found: list[Diagnostic] = []
+    for clause in reversed(tuple(left)):
+        others = [c for c in left if c is not clause]
+        extra = conjunction((*required, clause.formula, Not(disjunction(tuple(c.formula for c in others)))))
+        if others and not relation.holds_somewhere(extra, space):
+            left = others
+            covering = next((c for c in others if not relation.holds_somewhere(_beyond(clause, c, required), space)), None)
+            by = f"`{covering.text}`" if covering else "the other clauses together"
+            message = f"`{clause.text}` never adds a pair: {by} already has them all"
+            found.append(Diagnostic("W102", clause.span, message, "remove it, or check its bounds", "warning"))
+    return found[::-1]
+
+
+def _beyond(clause: Clause, other: Clause, required: tuple[Formula, ...]) -> Formula:
+    return conjunction((*required, clause.formula, Not(other.formula)))
+
+
+def _empty(whole: Formula, space: Space, name: str, span: Span | None) -> list[Diagnostic]:
+    """E013 and W101: no pair at all, or rows without one."""
+    if whole == Truth(True):
+        return []
+    if relation.possibly_empty(whole, space):
+        return [Diagnostic("E013", span, f"`{name}` keeps no pair at all", "check the `require` and `drop` clauses")]
+    witness = relation.row_without_keys(whole, space)
+    if witness is None:
+        return []
+    n, q = witness
+    hint = "such rows give output 0 and log-sum-exp minus infinity; keep k == q to avoid them"
+    return [Diagnostic("W101", span, f"rows can be empty: with n = {n}, query {q} may keep no key", hint, "warning")]

@@ -1,0 +1,272 @@
+"""One function a grammar rule: its words and nodes in, its node out. Called bottom up, so never recursive."""
+
+import inspect
+from dataclasses import replace
+from typing import cast
+
+from .scanner import Word
+from .source import Span
+from .syntax import (
+    Absolute,
+    Argument,
+    Binary,
+    BinaryOp,
+    Boolean,
+    Call,
+    Causal,
+    CompareOp,
+    Comparison,
+    Coordinate,
+    Decimal,
+    Drop,
+    Expr,
+    Grid,
+    Import,
+    Index,
+    Input,
+    Keep,
+    Let,
+    ListLiteral,
+    Logical,
+    Membership,
+    Name,
+    Negate,
+    Node,
+    Not,
+    Number,
+    Parameter,
+    PatternDef,
+    Precompile,
+    Range,
+    Require,
+    SetLiteral,
+    Statement,
+    Type,
+)
+
+Item = Import | Precompile | PatternDef
+
+
+def _cover(first: Word | Node, last: Word | Node) -> Span:
+    start, end = first.span, last.span
+    assert start is not None and end is not None, "every node the parser makes has a span"
+    return Span(start.source, start.start, end.end)
+
+
+def _names(words: tuple[Word, ...]) -> tuple[str, ...]:
+    return tuple(w.text for w in words if w.type == "NAME")
+
+
+def _expressions(children: tuple[Word | Expr, ...]) -> tuple[Expr, ...]:
+    return tuple(c for c in children if not isinstance(c, Word))
+
+
+def _number(word: Word) -> int:
+    # The scanner has already reported what is not a number or too large.
+    return int(word.text) if word.text.isdigit() and len(word.text) < 80 else 0
+
+
+def clean_docstring(text: str) -> str:
+    """A docstring without its indentation, outer blank lines and trailing spaces."""
+    lines = [line.rstrip() for line in inspect.cleandoc(text.replace("\r\n", "\n")).split("\n")]
+    return "\n".join(lines).strip("\n")
+
+
+def file(*items: Item) -> tuple[Item, ...]:
+    return items
+
+
+def expression(expr: Expr) -> Expr:
+    return expr
+
+
+def path(*words: Word) -> tuple[Word, ...]:
+    return words
+
+
+def import_line(keyword: Word, path: tuple[Word, ...], *alias: Word) -> Import:
+    last = (*path, *alias)[-1]
+    return Import(_names(path), last.text, span=_cover(keyword, last))
+
+
+def precompile_line(keyword: Word, dtype: Word, _head_dim: Word, number: Word) -> Precompile:
+    return Precompile(dtype.text, _number(number), span=_cover(keyword, number))
+
+
+def pattern(keyword: Word, name: Word, *rest: "tuple[Parameter, ...] | Word | Statement") -> PatternDef:
+    parameters: tuple[Parameter, ...] = ()
+    statements: list[Statement] = []
+    doc = ""
+    for part in rest:
+        match part:
+            case tuple():
+                parameters = part
+            case Word(type="DOCSTRING"):
+                doc = clean_docstring(part.text[3:-3])
+            case Word():
+                pass
+            case _:
+                statements.append(part)
+    end = cast(Word, rest[-1])
+    return PatternDef(name.text, parameters, doc, tuple(statements), span=_cover(keyword, end))
+
+
+def parameters(*parts: Word | Parameter) -> tuple[Parameter, ...]:
+    return tuple(p for p in parts if not isinstance(p, Word))
+
+
+def parameter(name: Word, _colon: Word, type: Type, *default: Word | Expr) -> Parameter:
+    values = _expressions(default)
+    last = values[-1] if values else type
+    return Parameter(name.text, type, values[0] if values else None, span=_cover(name, last))
+
+
+def type_of(*words: Word) -> Type:
+    return Type(words[0].text, _names(words[1:]), span=_cover(words[0], words[-1]))
+
+
+def keep(keyword: Word, condition: Expr) -> Keep:
+    return Keep(condition, span=_cover(keyword, condition))
+
+
+def require(keyword: Word, condition: Expr) -> Require:
+    return Require(condition, span=_cover(keyword, condition))
+
+
+def drop(keyword: Word, condition: Expr) -> Drop:
+    return Drop(condition, span=_cover(keyword, condition))
+
+
+def causal(keyword: Word) -> Causal:
+    return Causal(span=keyword.span)
+
+
+def let(keyword: Word, name: Word, _equal: Word, value: Expr) -> Let:
+    return Let(name.text, value, span=_cover(keyword, value))
+
+
+def input_line(keyword: Word, name: Word, _l: Word, axis: Word, _r: Word, _colon: Word, type: Type) -> Input:
+    return Input(name.text, axis.text, type, span=_cover(keyword, type))
+
+
+def grid(
+    keyword: Word, axes: tuple[Word, ...], _over: Word, extents: tuple[Word | Expr, ...], *cell: Word | Expr
+) -> Grid:
+    last = (*extents, *cell)[-1]
+    sizes = _expressions(cell)
+    span = _cover(keyword, last)
+    return Grid(_names(axes), _expressions(extents), sizes[0] if sizes else None, span=span)
+
+
+def axes(*words: Word) -> tuple[Word, ...]:
+    return words
+
+
+def extents(*parts: Word | Expr) -> tuple[Word | Expr, ...]:
+    return parts
+
+
+def logical(*parts: Word | Expr) -> Expr:
+    op = "or" if cast(Word, parts[1]).text == "or" else "and"
+    operands: list[Expr] = []
+    for operand in _expressions(parts):
+        match operand:
+            case Logical(inner, items) if inner == op:
+                operands.extend(items)
+            case _:
+                operands.append(operand)
+    return Logical(op, tuple(operands), span=_cover(parts[0], parts[-1]))
+
+
+def not_(keyword: Word, operand: Expr) -> Expr:
+    return Not(operand, span=_cover(keyword, operand))
+
+
+def compare(*parts: Word | Expr) -> Expr:
+    ops: tuple[CompareOp, ...] = tuple(cast(CompareOp, p.text) for p in parts if isinstance(p, Word))
+    return Comparison(_expressions(parts), ops, span=_cover(parts[0], parts[-1]))
+
+
+def member(value: Expr, _in: Word, members: Expr) -> Expr:
+    return Membership(value, members, span=_cover(value, members))
+
+
+def not_member(value: Expr, _not: Word, _in: Word, members: Expr) -> Expr:
+    return Membership(value, members, True, span=_cover(value, members))
+
+
+def between(low: Expr, _dots: Word, high: Expr) -> Expr:
+    return Range(low, high, span=_cover(low, high))
+
+
+def binary(first: Expr, *rest: Word | Expr) -> Expr:
+    left = first
+    for op, right in zip(rest[::2], rest[1::2], strict=True):
+        operand = cast(Expr, right)
+        left = Binary(cast(BinaryOp, cast(Word, op).text), left, operand, span=_cover(first, operand))
+    return left
+
+
+def negate(minus: Word, operand: Expr) -> Expr:
+    return Negate(operand, span=_cover(minus, operand))
+
+
+def number(word: Word) -> Expr:
+    return Number(_number(word), span=word.span)
+
+
+def decimal(word: Word) -> Expr:
+    return Decimal(word.text, span=word.span)
+
+
+def boolean(word: Word) -> Expr:
+    return Boolean(word.text == "true", span=word.span)
+
+
+def name(word: Word) -> Expr:
+    return Name(word.text, span=word.span)
+
+
+def coordinate(base: Word, _dot: Word, axis: Word) -> Expr:
+    return Coordinate(base.text, axis.text, span=_cover(base, axis))
+
+
+def index(name: Word, *parts: Word | Expr) -> Expr:
+    return Index(name.text, _expressions(parts), span=_cover(name, parts[-1]))
+
+
+def call(name: Word, arguments: tuple[Word | Argument, ...]) -> Expr:
+    values = tuple(a for a in arguments if not isinstance(a, Word))
+    return Call(None, name.text, values, span=_cover(name, arguments[-1]))
+
+
+def module_call(module: Word, _dot: Word, name: Word, arguments: tuple[Word | Argument, ...]) -> Expr:
+    values = tuple(a for a in arguments if not isinstance(a, Word))
+    return Call(module.text, name.text, values, span=_cover(module, arguments[-1]))
+
+
+def arguments(*parts: Word | Argument) -> tuple[Word | Argument, ...]:
+    return parts
+
+
+def argument(*parts: Word | Expr) -> Argument:
+    value = cast(Expr, parts[-1])
+    keyword = cast(Word, parts[0]).text if len(parts) == 3 else None
+    return Argument(keyword, value, span=_cover(parts[0], value))
+
+
+def absolute(left: Word, operand: Expr, right: Word) -> Expr:
+    return Absolute(operand, span=_cover(left, right))
+
+
+def group(left: Word, expr: Expr, right: Word) -> Expr:
+    # The parentheses count as the expression's own text, so carets cover them.
+    return replace(expr, span=_cover(left, right))
+
+
+def list_literal(*parts: Word | Expr) -> Expr:
+    return ListLiteral(_expressions(parts), span=_cover(parts[0], parts[-1]))
+
+
+def set_literal(*parts: Word | Expr) -> Expr:
+    return SetLiteral(_expressions(parts), span=_cover(parts[0], parts[-1]))

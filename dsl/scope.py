@@ -1,0 +1,134 @@
+"""Names of one pattern while it is checked, what they stand for, and what was found wrong."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .diagnostics import Diagnostic, did_you_mean
+from .loader import Module
+from .source import Span
+from .syntax import Call, PatternDef
+
+# What a kernel only learns while it runs, and what it knows before.
+POSITIONS = frozenset(("q", "k"))
+HEADS = frozenset(("h", "g"))
+LENGTHS = frozenset(("n", "m"))
+VARIABLES = POSITIONS | HEADS | LENGTHS | {"heads", "layer", "layers"}
+
+# Fewest and most arguments of what is built in.
+FUNCTIONS = {
+    "abs": (1, 1),
+    "min": (2, 99),
+    "max": (2, 99),
+    "powers": (1, 1),
+    "multiples": (1, 1),
+    "sample": (3, 99),
+    "near": (2, 3),
+    "ancestor": (1, 1),
+}
+
+Kind = Literal["number", "condition", "set", "list", "table", "input", "unknown"]
+Uses = frozenset[str]
+NOTHING: Uses = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What an expression is; `uses` are the variables and inputs it depends on, `layer` among them."""
+
+    kind: Kind
+    uses: Uses = NOTHING
+    axes: tuple[str, ...] = ()
+
+
+UNKNOWN = Value("unknown")
+
+
+@dataclass(slots=True)
+class Scope:
+    """The names defined so far in one pattern; a name reported once is not reported again."""
+
+    module: Module
+    findings: list[Diagnostic] = field(default_factory=list[Diagnostic])
+    names: dict[str, Value] = field(default_factory=dict[str, Value])
+    places: dict[str, Span | None] = field(default_factory=dict[str, Span | None])
+    axes: tuple[str, ...] = ()
+    later: frozenset[str] = frozenset()
+    used: set[str] = field(default_factory=set[str])
+    reported: set[str] = field(default_factory=set[str])
+
+    def report(self, code: str, span: Span | None, message: str, hint: str = "") -> None:
+        """Note one error and go on."""
+        self.findings.append(Diagnostic(code, span, message, hint))
+
+    def define(self, name: str, value: Value, span: Span | None) -> None:
+        """Give a name its meaning; the first meaning stays when it has one already."""
+        if name in VARIABLES:
+            self.report("E008", span, f"`{name}` is a variable of the language and cannot be redefined")
+        elif name in self.places:
+            first = self.places[name]
+            hint = f"the first definition is on line {first.line}" if first else ""
+            self.report("E008", span, f"`{name}` is defined twice", hint)
+        else:
+            self.names[name] = value
+            self.places[name] = span
+
+    def look_up(self, name: str, span: Span | None) -> Value:
+        """What a name stands for; what it does not stand for is reported once."""
+        if name in self.names:
+            self.used.add(name)
+            return self.names[name]
+        if name in VARIABLES:
+            return Value("number", frozenset((name,)) - {"heads", "layers"})
+        if name in self.axes:
+            self.report("E006", span, f"`{name}` is an axis of the grid", f"write `q.{name}` or `k.{name}`")
+        elif name in FUNCTIONS or name in callables(self.module):
+            self.report("E003", span, f"`{name}` is called, with its arguments: `{name}(..)`")
+        elif name not in self.reported:
+            self.reported.add(name)
+            known = (*self.names, *VARIABLES, "true", "false")
+            above = "it is defined further down: definitions come before uses"
+            hint = above if name in self.later else did_you_mean(name, known)
+            self.report("E002", span, f"unknown name `{name}`", hint)
+        return UNKNOWN
+
+    def find_pattern(self, call: Call) -> tuple[Module, PatternDef] | None:
+        """The pattern that a call means; None once reported."""
+        found = find_pattern(self.module, call)
+        path = f"{call.module}.{call.name}" if call.module else call.name
+        if found is not None or path in self.reported:
+            return found
+        self.reported.add(path)
+        if call.module is not None and call.module not in self.module.imports:
+            hint = did_you_mean(call.module, self.module.imports) or f"import it first: import {call.module}"
+            self.report("E002", call.span, f"unknown module `{call.module}`", hint)
+        elif call.module is not None or call.name in self.module.imports:
+            home = self.module.imports[call.module or call.name]
+            patterns = [p.name for p in home.file.patterns]
+            wanted = call.name if call.module else home.name
+            message = f"`{home.source.path}` has no pattern `{wanted}`"
+            self.report("E002", call.span, message, did_you_mean(wanted, patterns))
+        elif call.name in self.names or call.name in VARIABLES:
+            self.report("E003", call.span, f"`{call.name}` is not a pattern and cannot be called")
+        else:
+            hint = did_you_mean(call.name, (*FUNCTIONS, *callables(self.module)))
+            self.report("E002", call.span, f"unknown pattern or function `{call.name}`", hint)
+        return None
+
+
+def callables(module: Module) -> Iterable[str]:
+    """Names that a file can call: its patterns and its imports."""
+    return (*(p.name for p in module.file.patterns), *module.imports)
+
+
+def find_pattern(module: Module, call: Call) -> tuple[Module, PatternDef] | None:
+    """The pattern of this file or of an import that a call means; a bare import means its namesake."""
+    home, name = module, call.name
+    if call.module is not None:
+        if call.module not in module.imports:
+            return None
+        home = module.imports[call.module]
+    elif all(p.name != name for p in module.file.patterns) and name in module.imports:
+        home = module.imports[name]
+        name = home.name
+    return next(((home, p) for p in home.file.patterns if p.name == name), None)

@@ -1,0 +1,85 @@
+"""Ways through an expression tree, for passes that do not care what each node means."""
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from .syntax import (
+    Absolute,
+    Binary,
+    Boolean,
+    Call,
+    Causal,
+    Comparison,
+    Coordinate,
+    Decimal,
+    Drop,
+    Expr,
+    File,
+    Grid,
+    Index,
+    Input,
+    Keep,
+    Let,
+    ListLiteral,
+    Logical,
+    Membership,
+    Name,
+    Negate,
+    Not,
+    Number,
+    Range,
+    Require,
+    SetLiteral,
+    Statement,
+)
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """The direct operands of an expression, in the order they are written."""
+    match expr:
+        case Number() | Decimal() | Boolean() | Name() | Coordinate():
+            return ()
+        case Negate(operand) | Not(operand) | Absolute(operand):
+            return (operand,)
+        case Binary(_, left, right) | Range(left, right) | Membership(left, right):
+            return (left, right)
+        case Comparison(operands) | Logical(_, operands) | Index(_, operands):
+            return operands
+        case SetLiteral(items) | ListLiteral(items):
+            return items
+        case Call(_, _, arguments):
+            return tuple(a.value for a in arguments)
+        case _:
+            assert_never(expr)
+
+
+def walk(expr: Expr) -> Iterator[tuple[Expr, int]]:
+    """Every node of an expression with its depth from 1, without recursion."""
+    stack = [(expr, 1)]
+    while stack:
+        node, depth = stack.pop()
+        yield node, depth
+        stack.extend((child, depth + 1) for child in reversed(children(node)))
+
+
+def operands(statement: Statement) -> tuple[Expr, ...]:
+    """The expressions of a statement, in the order they are written."""
+    match statement:
+        case Keep(condition) | Require(condition) | Drop(condition):
+            return (condition,)
+        case Let(_, value):
+            return (value,)
+        case Grid(_, extents, cell):
+            return extents if cell is None else (*extents, cell)
+        case Causal() | Input():
+            return ()
+        case _:
+            assert_never(statement)
+
+
+def expressions(file: File) -> Iterator[Expr]:
+    """Every expression of a file that is not part of another."""
+    for pattern in file.patterns:
+        yield from (p.default for p in pattern.parameters if p.default is not None)
+        for statement in pattern.statements:
+            yield from operands(statement)

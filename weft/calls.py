@@ -1,0 +1,292 @@
+"""One attention call: check the tensors, choose the back end, find the tiles, run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .compiler.ir import Mask
+from .compiler.plan import Plan, Shape
+
+if TYPE_CHECKING:
+    import torch
+
+    from .pattern import Pattern
+
+MOST_LISTS = 32
+LARGEST_HEAD_DIM = 256
+
+
+class TensorError(ValueError):
+    """Tensors that do not fit a pattern, named with the pattern and the shapes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What calls with the same lengths and inputs share. `alive` keeps the inputs' memory from being reused."""
+
+    lists: Any
+    tables: Any
+    alive: tuple[Any, ...]
+
+
+_prepared: OrderedDict[tuple[Any, ...], Prepared] = OrderedDict()
+_lock = Lock()
+
+
+def host_inputs(
+    pattern: Pattern, mask: Mask, inputs: Mapping[str, Any], n: int, m: int, heads: int, batch: int | None = None
+) -> dict[str, np.ndarray]:
+    """The inputs a mask names, as int64 arrays of the right length; raises TensorError."""
+    axes = {t.source: t.axis for t in mask.tables if t.source}
+    unknown = sorted(set(inputs) - set(pattern.declared_inputs))
+    if unknown:
+        wanted = ", ".join(pattern.declared_inputs) or "none"
+        raise TensorError(f"pattern `{pattern.name}` has no input `{unknown[0]}` (its inputs: {wanted})")
+    lengths = {"token": n, "key": n, "query": m, "head": heads}
+    out: dict[str, np.ndarray] = {}
+    for name, axis in axes.items():
+        if name not in inputs:
+            raise TensorError(f"pattern `{pattern.name}` needs the input `{name}`: integers, one for each {axis}")
+        value = inputs[name]
+        array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+        if array.dtype.kind not in "iub":
+            raise TensorError(f"pattern `{pattern.name}`: input `{name}` must be integers, not {array.dtype}")
+        shapes = [(lengths[axis],)] + ([(batch, lengths[axis])] if batch is not None else [])
+        if array.shape not in shapes:
+            wanted = " or ".join(str(list(s)) for s in shapes)
+            raise TensorError(f"pattern `{pattern.name}`: input `{name}` is {list(array.shape)}, wanted {wanted}")
+        out[name] = array.astype(np.int64)
+        if out[name].size and (out[name].max() >= 2**31 or out[name].min() < -(2**31)):
+            raise TensorError(f"pattern `{pattern.name}`: input `{name}` leaves 32 bits")
+    return out
+
+
+def attention(
+    pattern: Pattern,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float | None,
+    backend: str,
+    layer: int,
+    layers: int,
+    tf32: bool,
+    inputs: Mapping[str, Any],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output and the log-sum-exp of one call."""
+    import torch
+
+    check_tensors(pattern, q, k, v)
+    chosen = choose_backend(pattern, q, backend)
+    batch, heads, m, head_dim = q.shape
+    kv_heads, n = k.shape[1], k.shape[2]
+    mask = pattern.bind(heads, kv_heads, layer, layers)
+    factor = head_dim**-0.5 if scale is None else float(scale)
+    if not q.numel() or not k.numel():
+        host_inputs(pattern, mask, inputs, n, m, heads, batch)
+        lse = torch.full((batch, heads, m), float("-inf"), device=q.device)
+        return torch.zeros_like(q), lse
+    if factor <= 0:
+        # The kernels take the largest score before scaling, which needs a positive scale.
+        q, factor = q * (-1.0 if factor < 0 else 0.0), -factor or 1.0
+    shape = pattern.shape(n, m, heads, kv_heads, layer, layers)
+    match chosen:
+        case "reference":
+            return _reference(pattern, mask, q, k, v, factor, shape, inputs)
+        case "cpu":
+            return _cpu(pattern, mask, q, k, v, factor, shape, inputs)
+        case _:
+            return _triton(pattern, mask, q, k, v, factor, shape, tf32, inputs)
+
+
+def check_tensors(pattern: Pattern, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+    """Raise TensorError unless q, k and v fit each other and what weft can run."""
+    import torch
+
+    shapes = f"q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}"
+
+    def wrong(why: str) -> TensorError:
+        return TensorError(f"pattern `{pattern.name}` ({pattern.where}): {why}; got {shapes}")
+
+    if not q.ndim == k.ndim == v.ndim == 4:
+        raise wrong("q, k and v are [batch, heads, tokens, head_dim]")
+    if k.shape != v.shape:
+        raise wrong("k and v have the same shape")
+    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+        raise wrong("q and k agree in batch and head_dim")
+    if not k.shape[1] or q.shape[1] % k.shape[1]:
+        raise wrong("the query heads are a multiple of the key/value heads")
+    if not 1 <= q.shape[3] <= LARGEST_HEAD_DIM:
+        raise wrong(f"head_dim is 1 to {LARGEST_HEAD_DIM}")
+    if not q.dtype == k.dtype == v.dtype:
+        raise wrong(f"q, k and v have one dtype, not {q.dtype}, {k.dtype}, {v.dtype}")
+    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise wrong(f"the dtype is float16, bfloat16, float32 or (on the CPU) float64, not {q.dtype}")
+    if not q.device == k.device == v.device:
+        raise wrong(f"q, k and v are on one device, not {q.device}, {k.device}, {v.device}")
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
+        raise wrong("there is no backward pass yet: call under torch.no_grad()")
+
+
+def choose_backend(pattern: Pattern, q: torch.Tensor, backend: str) -> str:
+    """The back end to use; one asked for by name is used or refused, never replaced."""
+    import torch
+
+    known = ("auto", "triton", "cpu", "reference")
+    if backend not in known:
+        raise ValueError(f"pattern `{pattern.name}`: unknown backend {backend!r}, known: {', '.join(known)}")
+    if backend == "auto":
+        return "triton" if q.device.type == "cuda" and q.dtype != torch.float64 else _fallback(pattern, q)
+    if backend == "cpu" and q.device.type != "cpu":
+        raise TensorError(f"pattern `{pattern.name}`: backend 'cpu' got tensors on {q.device}")
+    if backend == "triton":
+        import triton
+
+        if q.device.type == "cpu" and not triton.knobs.runtime.interpret:
+            hint = "set TRITON_INTERPRET=1 before importing triton to run it in the interpreter"
+            raise TensorError(f"pattern `{pattern.name}`: backend 'triton' got tensors on the CPU; {hint}")
+        if q.dtype == torch.float64:
+            raise TensorError(f"pattern `{pattern.name}`: backend 'triton' has no float64")
+    return backend
+
+
+def _fallback(pattern: Pattern, q: torch.Tensor) -> str:
+    if q.device.type == "cpu":
+        return "cpu"
+    raise TensorError(f"pattern `{pattern.name}`: no kernel for {q.dtype} on {q.device}; ask for 'reference' by name")
+
+
+def _reference(
+    pattern: Pattern,
+    mask: Mask,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float,
+    shape: Shape,
+    inputs: Mapping[str, Any],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    from .codegen.reference import attend_dense
+    from .compiler.dense import dense_mask
+
+    batch, heads, m, _ = q.shape
+    n = k.shape[2]
+    arrays = host_inputs(pattern, mask, inputs, n, m, heads, batch)
+    full = Shape(n == m, heads, k.shape[1])
+    if any(a.ndim == 2 for a in arrays.values()):
+        rows = [{name: a[b] if a.ndim == 2 else a for name, a in arrays.items()} for b in range(batch)]
+        masks = [dense_mask(mask, n, m, full, row) for row in rows]
+        kept = np.stack([x if x.ndim == 3 else x[None] for x in masks])
+    else:
+        kept = dense_mask(mask, n, m, full, arrays)
+    return attend_dense(q, k, v, torch.from_numpy(kept).to(q.device), scale)
+
+
+def prepared(
+    pattern: Pattern,
+    plan: Plan,
+    n: int,
+    m: int,
+    heads: int,
+    batch: int,
+    device: torch.device,
+    inputs: Mapping[str, Any],
+    kernel: bool,
+) -> Prepared:
+    """Tile lists and tables, remembered for the same plan, lengths and unchanged inputs."""
+    key = (plan, n, m, batch, kernel, device, *((name, id(x), getattr(x, "_version", None)) for name, x in inputs.items()))
+    # numpy arrays and lists may change unseen; only tensors count their changes.
+    lasting = all(hasattr(x, "_version") and not x.is_inference() for x in inputs.values())
+    with _lock:
+        if lasting and key in _prepared:
+            _prepared.move_to_end(key)
+            return _prepared[key]
+    made = _prepare(pattern, plan, n, m, heads, batch, device, inputs, kernel)
+    if lasting:
+        with _lock:
+            _prepared[key] = made
+            while len(_prepared) > MOST_LISTS:
+                _prepared.popitem(last=False)
+    return made
+
+
+def _prepare(
+    pattern: Pattern,
+    plan: Plan,
+    n: int,
+    m: int,
+    heads: int,
+    batch: int,
+    device: torch.device,
+    inputs: Mapping[str, Any],
+    kernel: bool,
+) -> Prepared:
+    import torch
+
+    from .codegen.launch import upload
+    from .codegen.tables import gather, tile_lists
+
+    tables = gather(plan, host_inputs(pattern, plan.mask, inputs, n, m, heads, batch), n, m)
+    rows = range(batch) if tables.batched else range(1)
+    if not kernel:
+        lists: Any = [tile_lists(plan, tables.of(b), n, m, device) for b in rows]
+        arrays: Any = [{name: torch.from_numpy(a) for name, a in tables.of(b).items()} for b in rows]
+    else:
+        lists = None
+        if plan.strategy != "run":
+            lists = upload([tile_lists(plan, tables.of(b), n, m, device) for b in rows], device)
+        arrays = {name: torch.from_numpy(a).to(torch.int32).to(device) for name, a in tables.arrays.items()}
+    return Prepared(lists, arrays, tuple(inputs.values()))
+
+
+def _cpu(
+    pattern: Pattern,
+    mask: Mask,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float,
+    shape: Shape,
+    inputs: Mapping[str, Any],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from .codegen.cpu import CPU_TILING, attend_cpu
+    from .compiler.pipeline import make_plan
+
+    plan = make_plan(mask, shape, CPU_TILING)
+    made = prepared(pattern, plan, k.shape[2], q.shape[2], q.shape[1], q.shape[0], q.device, inputs, False)
+    return attend_cpu(plan, made.lists, made.tables, q, k, v, scale)
+
+
+def _triton(
+    pattern: Pattern,
+    mask: Mask,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float,
+    shape: Shape,
+    tf32: bool,
+    inputs: Mapping[str, Any],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from .codegen.launch import DTYPES, architecture, describable, kernel_for, run
+
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    arch = architecture(q.device)
+    head_dim = q.shape[3]
+    tma = arch >= 90 and head_dim * q.element_size() % 16 == 0 and describable(q, k, v)
+    batched = tuple(
+        t.name
+        for t in mask.tables
+        if t.source and getattr(inputs.get(t.source), "ndim", np.ndim(inputs.get(t.source, 0))) == 2
+    )
+    kernel = kernel_for(mask, shape, DTYPES[q.dtype], head_dim, q.shape[2], arch, tma, batched, tf32)
+    made = prepared(pattern, kernel.plan, k.shape[2], q.shape[2], q.shape[1], q.shape[0], q.device, inputs, True)
+    return run(kernel, q, k, v, scale, made.lists, made.tables)

@@ -1,0 +1,56 @@
+"""Everything that can be said against a file or a pattern before it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .compiler.dense import depends_on_head
+from .compiler.judge import judge
+from .compiler.plan import Shape
+from .dsl import syntax as s
+from .dsl.checker import check
+from .dsl.diagnostics import CompileError, Diagnostic
+from .dsl.loader import Module
+
+if TYPE_CHECKING:
+    from .pattern import Pattern
+
+# Heads assumed for a pattern whose heads differ, when nobody says how many there are.
+USUAL_HEADS = 8
+
+
+def check_module(module: Module) -> tuple[Diagnostic, ...]:
+    """Names and types of a whole file; raises CompileError when there are errors, returns the warnings."""
+    found = check(module)
+    errors = [d for d in found if d.severity == "error"]
+    if errors:
+        raise CompileError(errors)
+    return found
+
+
+def natural_heads(pattern: Pattern) -> int:
+    """As many heads as a table parameter has; 8 when heads differ without a table; else 1."""
+    for parameter in pattern.definition.parameters:
+        if parameter.type.name == "table" and "head" in parameter.type.axes:
+            value = pattern.given.get(parameter.name, parameter.default)
+            match value:
+                case s.ListLiteral(items):
+                    row = items[0].items if isinstance(items[0], s.ListLiteral) else items
+                    return len(row)
+                case list() | tuple():
+                    return len(value[0]) if isinstance(value[0], list | tuple) else len(value)
+                case _:
+                    pass
+    return USUAL_HEADS if depends_on_head(pattern.bind()) else 1
+
+
+def check_pattern(pattern: Pattern) -> list[Diagnostic]:
+    """What a pattern's meaning says against it: empty, subsumed, impossible clauses, rows without keys."""
+    if any(p.default is None and p.name not in pattern.given for p in pattern.definition.parameters):
+        return []
+    try:
+        heads = natural_heads(pattern)
+        mask = pattern.bind(heads)
+    except CompileError as error:
+        return list(error.diagnostics)
+    return judge(mask, Shape(True, heads, heads), pattern.definition.span)

@@ -1,0 +1,152 @@
+"""`import weft.importer`: from then on, `from mypackage.masks import power` also finds `power.sparse`."""
+
+import importlib.abc
+import importlib.util
+import os
+import pkgutil
+import sys
+import zipimport
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+from .dsl.diagnostics import CompileError, Diagnostic
+from .pattern import Pattern, load_file_patterns
+
+__all__ = ["SparseError", "install", "uninstall"]
+
+SUFFIX = ".sparse"
+
+
+class SparseError(SyntaxError):
+    """A `.sparse` file that cannot be imported; its cause is the CompileError with every diagnostic."""
+
+    def __init__(self, error: CompileError, path: str) -> None:
+        first = error.diagnostics[0]
+        super().__init__(f"{first.severity}[{first.code}]: {first.message}")
+        self.diagnostics = error.diagnostics
+        self.filename: str | None = path
+        if first.span is not None:
+            source = first.span.source
+            self.filename = source.path
+            self.lineno, self.offset = source.position(first.span.start)
+            self.end_lineno, self.end_offset = source.position(first.span.end)
+            self.text = source.line(self.lineno)
+
+
+class SparseLoader(importlib.abc.ExecutionLoader):
+    """Runs nothing: a module's patterns are made by `weft.load_file_patterns`, so there is no bytecode either."""
+
+    def __init__(self, path: str, read: Callable[[], bytes]) -> None:
+        self.path, self.read = path, read
+
+    def get_filename(self, fullname: str) -> str:
+        return self.path
+
+    def get_source(self, fullname: str) -> str:
+        try:
+            return self.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            message = f"{self.path}: byte {error.start} is not UTF-8 text"
+            raise CompileError([Diagnostic("E012", None, message)]) from None
+
+    def get_code(self, fullname: str) -> None:
+        return None
+
+    def is_package(self, fullname: str) -> bool:
+        return False
+
+    def exec_module(self, module: ModuleType) -> None:
+        try:
+            patterns = load_file_patterns(self.get_source(module.__name__), self.path)
+            for pattern in patterns.values():
+                prepare(pattern)
+        except CompileError as error:
+            # Where in the compiler it was noticed is no news to the author of a pattern.
+            raise SparseError(error, self.path) from error.with_traceback(None)
+        for name in getattr(module, "__all__", ()):  # a reload forgets what the file no longer has
+            vars(module).pop(name, None)
+        vars(module).update(patterns, __all__=list(patterns))
+        module.__doc__ = "\n\n".join(f"{name}: {pattern.doc}" for name, pattern in patterns.items())
+
+
+class SparseFinder(importlib.abc.MetaPathFinder):
+    """Finds NAME.sparse where NAME.py would be; asked last, so a Python module always wins."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        name = fullname.rpartition(".")[2] + SUFFIX
+        for entry in sys.path if path is None else path:
+            found = os.path.join(entry or os.getcwd(), name)
+            read = reader(entry, found)
+            if read is not None:
+                return importlib.util.spec_from_file_location(fullname, found, loader=SparseLoader(found, read))
+        return None
+
+
+def reader(entry: str, path: str) -> Callable[[], bytes] | None:
+    """How to read a file of a folder, or of a zip archive, on the search path; None where there is none."""
+    if os.path.isfile(path):
+        return lambda: read_file(path)
+    if os.path.isdir(entry):
+        return None
+    archive = pkgutil.get_importer(entry)
+    if not isinstance(archive, zipimport.zipimporter):
+        return None
+    try:
+        archive.get_data(path)
+    except OSError:
+        return None
+    return lambda: archive.get_data(path)
+
+
+def read_file(path: str) -> bytes:
+    """The content of a file."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def prepare(pattern: Pattern) -> None:
+    """Check, plan and generate; make machine code only for the cases that the file or WEFT_PRECOMPILE names."""
+    pattern.prepare()
+    if any(p.default is None for p in pattern.definition.parameters):
+        return  # there is nothing to compile before somebody gives its parameters
+    here = local_target() if pattern.file.precompiles else None
+    for line in pattern.file.precompiles:
+        if here is not None:
+            pattern.precompile(here, line.dtype, line.head_dim)
+    for case in filter(None, os.environ.get("WEFT_PRECOMPILE", "").split(",")):
+        match case.strip().split(":"):
+            case [target, dtype, head_dim] if head_dim.isdecimal():
+                pattern.precompile(target, dtype, int(head_dim))
+            case _:
+                raise ValueError(f"WEFT_PRECOMPILE: {case!r} is not TARGET:DTYPE:HEAD_DIM, such as sm90:bf16:128")
+
+
+def local_target() -> str | None:
+    """What a file's own `precompile` lines compile for: this machine's first GPU, if there is one."""
+    import torch
+
+    if not torch.cuda.is_available() or torch.version.hip:
+        return None
+    major, minor = torch.cuda.get_device_capability(0)
+    return f"sm{major}{minor}"
+
+
+_FINDER = SparseFinder()
+
+
+def install() -> None:
+    """Ask the finder for modules that nobody else has; importing `weft.importer` has done it once."""
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.append(_FINDER)
+
+
+def uninstall() -> None:
+    """Stop finding `.sparse` files; modules already imported stay."""
+    if _FINDER in sys.meta_path:
+        sys.meta_path.remove(_FINDER)
+
+
+install()

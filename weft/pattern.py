@@ -1,0 +1,277 @@
+"""A pattern as users hold it: specialise it, look at it, run attention with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from .compiler.ir import Mask
+from .compiler.lower import Given, input_axes, lower
+from .compiler.plan import Plan, Shape, Tiling
+from .dsl.diagnostics import CompileError, Diagnostic, did_you_mean
+from .dsl.loader import Module, load_file, load_text
+from .dsl.syntax import File, PatternDef
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+
+class Pattern:
+    """One pattern of a `.sparse` file with some of its parameters given."""
+
+    def __init__(self, module: Module, definition: PatternDef, given: Mapping[str, Given] | None = None) -> None:
+        self.module = module
+        self.definition = definition
+        self.given = dict(given or {})
+        self._masks: dict[tuple[int, int, int, int], Mask] = {}
+
+    @property
+    def name(self) -> str:
+        """The pattern's name."""
+        return self.definition.name
+
+    @property
+    def doc(self) -> str:
+        """The pattern's docstring."""
+        return self.definition.doc
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return self.doc
+
+    @property
+    def file(self) -> File:
+        """The file the pattern was read from."""
+        return self.module.file
+
+    @property
+    def declared_inputs(self) -> tuple[str, ...]:
+        """Names of all inputs this pattern and those it uses declare, needed or not."""
+        return tuple(input_axes(self.module, self.definition))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs `attention` and `mask` must be given."""
+        return tuple(dict.fromkeys(t.source for t in self.bind().tables if t.source))
+
+    def __call__(self, **params: Given) -> Pattern:
+        """The same pattern with other parameter values."""
+        other = Pattern(self.module, self.definition, {**self.given, **params})
+        other.check_names()
+        return other
+
+    def check_names(self) -> None:
+        """Raise CompileError E007 when a given parameter does not exist."""
+        known = [p.name for p in self.definition.parameters]
+        for name in self.given:
+            if name not in known:
+                hint = did_you_mean(name, known) if known else "it has no parameters"
+                message = f"`{self.name}` has no parameter `{name}`"
+                raise CompileError([Diagnostic("E007", self.definition.span, message, hint)])
+
+    def bind(self, heads: int = 1, kv_heads: int | None = None, layer: int = 0, layers: int = 1) -> Mask:
+        """The mask for a number of heads and a layer; raises CompileError when it has none."""
+        key = (heads, kv_heads or heads, layer, layers)
+        if key not in self._masks:
+            shape = Shape(True, key[0], key[1], layer, layers)
+            self._masks[key] = lower(self.module, self.definition, self.given, shape)
+        return self._masks[key]
+
+    def shape(
+        self, n: int, m: int, heads: int = 1, kv_heads: int | None = None, layer: int = 0, layers: int = 1
+    ) -> Shape:
+        """The smallest description of a call that the plan depends on, so that plans are shared."""
+        from .compiler.dense import depends_on_head
+        from .compiler.walk import has_powers
+
+        mask = self.bind(heads, kv_heads, layer, layers)
+        longest = max(n, m, 1)
+        bits = (longest - 1).bit_length()
+        bits = max(10, bits) if has_powers(mask.formula) else max(20, bits)
+        if not depends_on_head(mask):
+            return Shape(n == m, bits=bits)
+        return Shape(n == m, heads, kv_heads or heads, bits=bits)
+
+    def mask(
+        self,
+        n: int,
+        m: int | None = None,
+        *,
+        heads: int = 1,
+        kv_heads: int | None = None,
+        layer: int = 0,
+        layers: int = 1,
+        **inputs: Any,
+    ) -> NDArray[np.bool_]:
+        """The dense boolean mask: `[m, n]`, or `[heads, m, n]` when heads differ. Inputs are int arrays `[n]`."""
+        from .calls import host_inputs
+        from .compiler.dense import dense_mask
+
+        queries = n if m is None else m
+        bound = self.bind(heads, kv_heads, layer, layers)
+        shape = Shape(n == queries, heads, kv_heads or heads, layer, layers)
+        return dense_mask(bound, n, queries, shape, host_inputs(self, bound, inputs, n, queries, heads))
+
+    def plan(
+        self,
+        n: int = 8192,
+        m: int | None = None,
+        *,
+        heads: int = 1,
+        kv_heads: int | None = None,
+        layer: int = 0,
+        layers: int = 1,
+        block_m: int = 128,
+        block_n: int = 128,
+    ) -> Plan:
+        """Which tiles are visited, full and partial, in which loops; symbolic in the lengths."""
+        from .compiler.pipeline import make_plan
+
+        bound = self.bind(heads, kv_heads, layer, layers)
+        shape = self.shape(n, n if m is None else m, heads, kv_heads, layer, layers)
+        return make_plan(bound, shape, Tiling(block_m, block_n))
+
+    def attention(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        *,
+        scale: float | None = None,
+        return_lse: bool = False,
+        backend: str = "auto",
+        layer: int = 0,
+        layers: int = 1,
+        tf32: bool = False,
+        **inputs: Any,
+    ) -> Any:
+        """Attention over the keys this pattern keeps, in SDPA's layout.
+
+        q `[B, H, M, D]`, k and v `[B, G, N, D]` with H a multiple of G; returns `[B, H, M, D]`, and with
+        `return_lse` also the natural log-sum-exp `[B, H, M]` in fp32. `backend` is "auto", "triton", "cpu" or
+        "reference"; one asked for by name never falls back. Inputs are integer tensors `[N]` or `[B, N]`.
+        Raises TensorError when shapes, dtypes or devices do not fit.
+        """
+        from .calls import attention
+
+        out, lse = attention(self, q, k, v, scale, backend, layer, layers, tf32, inputs)
+        return (out, lse) if return_lse else out
+
+    def source(
+        self,
+        *,
+        target: str = "sm90",
+        dtype: str = "bf16",
+        head_dim: int = 128,
+        n: int = 8192,
+        m: int | None = None,
+        heads: int = 1,
+        kv_heads: int | None = None,
+        layer: int = 0,
+        layers: int = 1,
+    ) -> str:
+        """The text of the generated kernel for one target."""
+        from .ahead import kernel_text
+
+        return kernel_text(self, target, dtype, head_dim, n, n if m is None else m, heads, kv_heads, layer, layers)
+
+    def prepare(self) -> None:
+        """Check, plan and generate what can be known before the first call; touches no driver and no torch."""
+        from .check import check_pattern
+
+        errors = [d for d in check_pattern(self) if d.severity == "error"]
+        if errors:
+            raise CompileError(errors)
+
+    def precompile(
+        self, target: str, dtype: str, head_dim: int, heads: int = 1, kv_heads: int | None = None
+    ) -> None:
+        """Compile to machine code for a target such as "sm90" through Triton's cache; needs no GPU."""
+        from .ahead import precompile
+
+        precompile(self, target, dtype, head_dim, heads, kv_heads)
+
+    def show(self, n: int = 1024, *, heads: int = 1, head: int = 0, **inputs: Any) -> str:
+        """The mask drawn with characters, one head at a time."""
+        from .compiler.picture import draw_text
+
+        return draw_text(self._picture(n, heads, head, inputs))
+
+    def svg(self, n: int = 1024, *, heads: int = 1, head: int = 0, **inputs: Any) -> str:
+        """The mask as one SVG picture: full tiles dark, partial ones light."""
+        from .compiler.picture import draw_svg
+
+        return draw_svg(self._picture(n, heads, head, inputs), self.name)
+
+    def _repr_svg_(self) -> str | None:
+        return None if self.inputs else self.svg()
+
+    def _picture(self, n: int, heads: int, head: int, inputs: Mapping[str, Any]) -> NDArray[np.float64]:
+        from .calls import host_inputs
+        from .compiler.picture import shades
+
+        bound = self.bind(heads)
+        arrays = host_inputs(self, bound, inputs, n, n, heads)
+        return shades(bound, n, Shape(True, heads, heads), arrays, head)
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
+        return f"<weft pattern {self.name}({given})>"
+
+    @cached_property
+    def where(self) -> str:
+        """`file:line:col` of the definition."""
+        return self.definition.span.where if self.definition.span else self.module.source.path
+
+
+def load(path_or_text: str | os.PathLike[str], name: str | None = None, **params: Given) -> Pattern:
+    """A pattern from a file, from text that contains `pattern`, or shipped with weft by bare name.
+
+    `name` chooses one of several patterns of a file; without it the file's namesake or last pattern is meant.
+    Raises CompileError with every finding, or FileNotFoundError.
+    """
+    from .check import check_module
+
+    module = _module(path_or_text)
+    check_module(module)
+    pattern = Pattern(module, choose(module, name), params)
+    pattern.check_names()
+    return pattern
+
+
+def _module(path_or_text: str | os.PathLike[str]) -> Module:
+    text = os.fspath(path_or_text)
+    if "{" in text or "\n" in text:
+        return load_text(text)
+    if text.isidentifier() and not os.path.exists(text):
+        from .compiler.catalogue import shipped
+
+        return load_file(shipped(text))
+    return load_file(text)
+
+
+def choose(module: Module, name: str | None) -> PatternDef:
+    """The pattern meant by a name, or the file's main one: its namesake, else its last."""
+    patterns = {p.name: p for p in module.file.patterns}
+    if not patterns:
+        raise CompileError([Diagnostic("E013", None, f"{module.source.path} holds no pattern", "")])
+    if name is None:
+        stem = os.path.basename(module.source.path).removesuffix(".sparse")
+        return patterns.get(stem, module.file.patterns[-1])
+    if name not in patterns:
+        message = f"{module.source.path} has no pattern `{name}`"
+        raise CompileError([Diagnostic("E002", None, message, did_you_mean(name, patterns))])
+    return patterns[name]
+
+
+def load_file_patterns(text: str, path: str) -> dict[str, Pattern]:
+    """Every pattern of a file's text, checked; `path` is its place, for messages and imports."""
+    from .check import check_module
+
+    module = load_text(text, path)
+    check_module(module)
+    return {p.name: Pattern(module, p) for p in module.file.patterns}
