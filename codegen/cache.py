@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-from .errors import InternalError
+from ..compiler.verify import InternalError
 from .gate import verify
 
 __all__ = ["cache_folder", "store", "verify"]

@@ -8,14 +8,15 @@ Dtype = Literal["fp16", "bf16", "fp32"]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """How one kernel is built. `ahead`: the next tile's scores are issued before this tile's softmax."""
+    """How one kernel is built."""
 
     block_m: int
     block_n: int
     warps: int
     stages: int
     tma: bool
-    ahead: bool
+    # Warp-specialised kernel in Gluon, for Hopper only.
+    hopper: bool = False
     # Heads whose query tiles run side by side, so that long rows start first and K and V stay in L2.
     side_by_side: int = 1
 
@@ -25,18 +26,23 @@ def padded(head_dim: int) -> int:
     return max(16, 1 << (head_dim - 1).bit_length())
 
 
-def configure(arch: int, dtype: Dtype, head_dim: int, queries: int, tma: bool) -> Config:
+def configure(arch: int, dtype: Dtype, head_dim: int, queries: int, tma: bool, hopper: bool = False) -> Config:
     """The configuration for a compute capability (90 for sm_90; 0 for the interpreter and AMD)."""
     wide = padded(head_dim)
     short = max(16, min(128, 1 << (max(1, queries) - 1).bit_length()))
     if dtype == "fp32":
         block = 32 if wide > 64 else 64
-        return Config(min(short, block), 32, 4, 1 if wide > 128 else 2, False, False)
+        return Config(min(short, block), 32, 4, 1 if wide > 128 else 2, False)
     if arch == 0:
-        return Config(min(short, 128 if wide <= 128 else 64), 64, 4, 1, False, False)
-    hopper = arch >= 90 and tma
-    if wide <= 64:
-        return Config(short, 128 if hopper else 64, 8 if hopper and short == 128 else 4, 3, hopper, hopper)
-    if wide == 128:
-        return Config(short, 128 if hopper else 64, 8 if short == 128 else 4, 2, hopper, hopper)
-    return Config(min(short, 128), 64 if hopper else 32, 8, 2, hopper, False)
+        return Config(min(short, 128 if wide <= 128 else 64), 64, 4, 1, False)
+    if hopper and suits_hopper(arch, dtype, head_dim, queries, tma):
+        return Config(128, 128, 4, 2, True, True)
+    tma = tma and arch >= 90
+    if wide <= 128:
+        return Config(min(short, 64) if tma else short, 64, 4 if tma or short < 128 else 8, 3, tma)
+    return Config(short, 64 if tma else 32, 8 if short == 128 else 4, 2, tma)
+
+
+def suits_hopper(arch: int, dtype: Dtype, head_dim: int, queries: int, tma: bool) -> bool:
+    """Whether the warp-specialised kernel exists for a case: 16-bit types, head dims 33 to 128, enough rows."""
+    return arch == 90 and tma and dtype != "fp32" and padded(head_dim) in (64, 128) and queries > 64

@@ -164,41 +164,19 @@ def _tile_loops(kernel: Kernel) -> list[ast.stmt]:
 
 
 def _run_loops(kernel: Kernel) -> list[ast.stmt]:
-    """One loop a run, bounds first; with `ahead`, each loop knows where the next one starts."""
+    """One loop a run."""
     runs = [(region, run) for region in kernel.plan.regions for run in region.runs]
     body: list[ast.stmt] = []
-    for position, (_, run) in enumerate(runs):
-        body += _bounds(kernel, run, position)
-    if kernel.config.ahead:
-        body += statements(f"first_{len(runs)} = 0")
-        for position in reversed(range(len(runs))):
-            body += statements(
-                "F = tl.where(LOW < HIGH, LOW, NEXT)",
-                F=name(f"first_{position}"),
-                LOW=name(f"low_{position}"),
-                HIGH=name(f"high_{position}"),
-                NEXT=name(f"first_{position + 1}"),
-            )
-        body += _scores(kernel, "first_0", "scores", masked=False)
     for position, (region, run) in enumerate(runs):
-        if kernel.config.ahead:
-            ahead = statements(
-                "following = tl.where(j + STEP < HIGH, j + STEP, NEXT)",
-                STEP=constant(run.step),
-                HIGH=name(f"high_{position}"),
-                NEXT=name(f"first_{position + 1}"),
-            )
-            inner = [*ahead, *_step_ahead(kernel, region)]
-        else:
-            inner = _step(kernel, region)
-        body += [comment(f"{describe(region)}")]
+        body += run_bounds(kernel, run, position)
+        body += [comment(describe(region))]
         body += statements(
             "for j in tl.range(LOW, HIGH, STEP, num_stages=STAGES):\n    INNER",
             LOW=name(f"low_{position}"),
             HIGH=name(f"high_{position}"),
             STEP=constant(run.step),
             STAGES=constant(kernel.config.stages),
-            INNER=inner,
+            INNER=_step(kernel, region),
         )
     return body
 
@@ -208,7 +186,8 @@ def describe(region: Region) -> str:
     return "full tiles: every pair is kept" if region.full else "partial tiles: pairs are checked"
 
 
-def _bounds(kernel: Kernel, run: Run, position: int) -> list[ast.stmt]:
+def run_bounds(kernel: Kernel, run: Run, position: int) -> list[ast.stmt]:
+    """`low_p` and `high_p` of a run; nothing is between them where its guard fails."""
     context = kernel.context
     low, high = name(f"low_{position}"), name(f"high_{position}")
     body = statements(
@@ -224,77 +203,51 @@ def _bounds(kernel: Kernel, run: Run, position: int) -> list[ast.stmt]:
     return body
 
 
-def _list_loops(kernel: Kernel) -> list[ast.stmt]:
-    """Two loops over this row's part of the tile list: full tiles, then partial ones."""
-    plan, ahead = kernel.plan, kernel.config.ahead
-    body = statements(
+def list_rows(kernel: Kernel) -> list[ast.stmt]:
+    """Where this row's full and partial tiles stand in the list."""
+    return statements(
         """
 row = b * list_batch + HEAD_ROWS + i
 begin = tl.load(start + row)
 middle = tl.load(split + row)
 end = tl.load(start + row + 1)
 """,
-        HEAD_ROWS=expression("h * count") if plan.per_head else constant(0),
+        HEAD_ROWS=expression("h * count") if kernel.plan.per_head else constant(0),
     )
-    if ahead:
-        body += statements("j = tl.load(tiles + begin)")
-        body += _scores(kernel, "j", "scores", masked=False)
-    full = next((region for region in plan.regions if region.full), None)
+
+
+def _list_loops(kernel: Kernel) -> list[ast.stmt]:
+    """Two loops over this row's part of the tile list: full tiles, then partial ones."""
+    plan = kernel.plan
+    body = list_rows(kernel)
     partial = next((region for region in plan.regions if not region.full), None)
-    if full is None and plan.strategy == "table":
-        full = Region((), Truth(True))
+    always = plan.strategy == "table" or any(region.full for region in plan.regions)
+    full = Region((), Truth(True)) if always else None
     for region, low, high in ((full, "begin", "middle"), (partial, "middle", "end")):
         if region is None:
             continue
-        if ahead:
-            inner = [
-                *statements("following = tl.load(tiles + t + 1)"),
-                *_step_ahead(kernel, region),
-                *statements("j = following"),
-            ]
-        else:
-            inner = [*statements("j = tl.load(tiles + t)"), *_step(kernel, region)]
         body += [comment(describe(region))]
         body += statements(
-            "for t in tl.range(LOW, HIGH, num_stages=STAGES):\n    INNER",
+            "for t in tl.range(LOW, HIGH, num_stages=STAGES):\n    j = tl.load(tiles + t)\n    INNER",
             LOW=name(low),
             HIGH=name(high),
             STAGES=constant(kernel.config.stages),
-            INNER=inner,
+            INNER=_step(kernel, region),
         )
     return body
-
-
-def _scores(kernel: Kernel, tile: str, target: str, masked: bool) -> list[ast.stmt]:
-    return [
-        *emit_load(kernel, "key", tile, masked),
-        *statements(
-            "SCORES = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION)",
-            SCORES=name(target),
-            PRECISION=kernel.precision,
-        ),
-    ]
 
 
 def _step(kernel: Kernel, region: Region) -> list[ast.stmt]:
     """Score a tile, mask it if it can fail, fold it in."""
     masked = not region.full
     return [
-        *_scores(kernel, "j", "scores", masked),
+        *emit_load(kernel, "key", "j", masked),
+        *statements(
+            "scores = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION)", PRECISION=kernel.precision
+        ),
         *_mask(kernel, region.mask),
         *emit_load(kernel, "value", "j", masked),
         *_absorb(kernel, masked),
-    ]
-
-
-def _step_ahead(kernel: Kernel, region: Region) -> list[ast.stmt]:
-    """The same, with the next tile's scores already on their way."""
-    return [
-        *_scores(kernel, "following", "upcoming", masked=False),
-        *_mask(kernel, region.mask),
-        *emit_load(kernel, "value", "j", ragged=False),
-        *_absorb(kernel, not region.full),
-        *statements("scores = upcoming"),
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import NoReturn
 
-from .errors import InternalError
+from ..compiler.verify import InternalError
 
 NODES: frozenset[type[ast.AST]] = frozenset(
     {

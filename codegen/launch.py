@@ -13,8 +13,9 @@ from ..compiler.pipeline import make_plan
 from ..compiler.ir import Mask
 from ..compiler.plan import Shape, Tiling
 from .cache import store
-from .configure import Config, Dtype, configure
+from .configure import Config, Dtype, configure, padded
 from .forward import Kernel, emit, used_tables
+from .hopper import emit_hopper
 
 LOG2E = 1.4426950408889634
 DTYPES: dict[torch.dtype, Dtype] = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
@@ -33,7 +34,18 @@ class DeviceLists:
 @lru_cache(maxsize=512)
 def build(kernel: Kernel) -> Any:
     """The compiled-on-first-call function of a kernel."""
-    return store(emit(kernel), kernel.plan.mask.name).forward
+    return store(kernel_source(kernel), kernel.plan.mask.name).forward
+
+
+def kernel_source(kernel: Kernel) -> str:
+    """The text of a kernel's module."""
+    return emit_hopper(kernel) if kernel.config.hopper else emit(kernel)
+
+
+def launch_options(kernel: Kernel) -> dict[str, int]:
+    """Triton's options for a kernel; the specialised one gives registers from its producer to its consumers."""
+    options = {"num_warps": kernel.config.warps, "num_stages": kernel.config.stages}
+    return options | {"maxnreg": 168} if kernel.config.hopper else options
 
 
 def kernel_for(
@@ -47,9 +59,10 @@ def kernel_for(
     batched: tuple[str, ...] = (),
     tf32: bool = False,
     config: Config | None = None,
+    hopper: bool = False,
 ) -> Kernel:
     """The kernel of a mask for one target."""
-    config = config or configure(arch, dtype, head_dim, queries, tma)
+    config = config or configure(arch, dtype, head_dim, queries, tma, hopper)
     plan = make_plan(mask, shape, Tiling(config.block_m, config.block_n))
     return Kernel(plan, config, dtype, head_dim, batched, tf32)
 
@@ -98,31 +111,54 @@ def run(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Launch on tensors `[B, H, m, D]` and `[B, G, n, D]`; returns the output and the log-sum-exp `[B, H, m]`."""
     batch, heads, m, _ = q.shape
-    n = k.shape[2]
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(batch, heads, m, dtype=torch.float32, device=q.device)
+    arguments = arguments_for(kernel, q, k, v, out, lse, scale, lists, tables)
+    programs = -(-m // kernel.config.block_m) * batch * heads
+    with torch.cuda.device(q.device) if q.device.type == "cuda" else nullcontext():
+        build(kernel)[(programs,)](*arguments, **launch_options(kernel))
+    return out, lse
+
+
+def arguments_for(
+    kernel: Kernel,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    scale: float,
+    lists: DeviceLists | None,
+    tables: Mapping[str, torch.Tensor],
+) -> list[Any]:
+    """The kernel's arguments, in the order of `argument_names`."""
     arguments = [*_tensor_arguments(kernel, q, k, v, out), lse]
     if lists is not None:
         arguments += [lists.start, lists.split, lists.tiles, lists.step]
     for name in used_tables(kernel.plan):
         table = tables[name]
         arguments += [table, table.shape[-1], table.stride(0) if table.ndim == 2 else 0]
-    arguments += [n, m, heads, heads // k.shape[1], batch * heads, scale * LOG2E]
-    programs = -(-m // kernel.config.block_m) * batch * heads
-    with torch.cuda.device(q.device) if q.device.type == "cuda" else nullcontext():
-        build(kernel)[(programs,)](*arguments, num_warps=kernel.config.warps, num_stages=kernel.config.stages)
-    return out, lse
+    batch, heads, m, _ = q.shape
+    return [*arguments, k.shape[2], m, heads, heads // k.shape[1], batch * heads, scale * LOG2E]
 
 
 def _tensor_arguments(kernel: Kernel, *tensors: torch.Tensor) -> list[Any]:
     if not kernel.config.tma:
         return [a for x in tensors for a in (x, x.stride(0), x.stride(1), x.stride(2))]
-    from triton.tools.tensor_descriptor import TensorDescriptor
-
-    from .configure import padded
-
     wide = padded(kernel.head_dim)
-    rows = (kernel.config.block_m, kernel.config.block_n, kernel.config.block_n, kernel.config.block_m)
-    return [
-        TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, block, wide]) for x, block in zip(tensors, rows)
-    ]
+    block_m, block_n = kernel.config.block_m, kernel.config.block_n
+    if kernel.config.hopper:
+        block_m //= 2
+    return [_descriptor(kernel, x, [1, 1, b, wide]) for x, b in zip(tensors, (block_m, block_n, block_n, block_m))]
+
+
+def _descriptor(kernel: Kernel, x: torch.Tensor, block: list[int]) -> Any:
+    if not kernel.config.hopper:
+        from triton.tools.tensor_descriptor import TensorDescriptor
+
+        return TensorDescriptor(x, list(x.shape), list(x.stride()), block)
+    from triton.experimental.gluon.language import NVMMASharedLayout, bfloat16, float16
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor as GluonDescriptor
+
+    layout = NVMMASharedLayout.get_default_for(block, float16 if kernel.dtype == "fp16" else bfloat16)
+    return GluonDescriptor(x, list(x.shape), list(x.stride()), block, layout)

@@ -148,10 +148,11 @@ def _index(expr: Index, scope: Scope) -> Value:
         case "table" | "input":
             if len(expr.indices) != len(value.axes):
                 shape = f"{expr.name}[{', '.join(value.axes)}]"
-                scope.report("E007", expr.span, f"`{shape}` takes {len(value.axes)} indices, not {len(expr.indices)}")
-            else:
-                for axis, used, index in zip(value.axes, uses, expr.indices, strict=True):
-                    _check_side(expr.name, value.kind, axis, used, index.span, scope)
+                count = "1 index" if len(value.axes) == 1 else f"{len(value.axes)} indices"
+                scope.report("E007", expr.span, f"`{shape}` takes {count}, not {len(expr.indices)}")
+                return UNKNOWN
+            for axis, used, index in zip(value.axes, uses, expr.indices, strict=True):
+                _check_side(expr.name, value.kind, axis, used, index.span, scope)
             name = frozenset((expr.name,)) if value.kind == "input" else NOTHING
             return Value("number", _union(uses) | name)
         case "unknown":
@@ -222,8 +223,8 @@ def _function(expr: Call, scope: Scope) -> Value:
             scope.report("E007", argument.span, f"`{name}` takes no named arguments")
     least, most = FUNCTIONS[name]
     if not least <= len(values) <= most:
-        count = str(least) if least == most else f"{least} or more" if most == 99 else f"{least} or {most}"
-        scope.report("E007", expr.span, f"`{name}` takes {count} arguments, not {len(values)}".replace("1 arguments", "1 argument"))
+        count = "1 argument" if most == 1 else f"{least} or {'more' if most > least + 1 else most} arguments"
+        scope.report("E007", expr.span, f"`{name}` takes {count}, not {len(values)}")
         kind = "number" if name in ("abs", "min", "max") else "condition" if name in ("near", "ancestor") else "set"
         return Value(kind, POSITIONS)
     match name:
@@ -317,7 +318,10 @@ def _bind(expr: Call, pattern: PatternDef, scope: Scope) -> Uses:
     return uses
 
 
-def _parameter_of(argument: Argument, position: int, named: bool, free: list[str], pattern: str, scope: Scope) -> str | None:
+def _parameter_of(
+    argument: Argument, position: int, named: bool, free: list[str], pattern: str, scope: Scope
+) -> str | None:
+    """The parameter that an argument is for; None once reported."""
     if argument.keyword is not None:
         if argument.keyword in free:
             return argument.keyword
@@ -347,7 +351,7 @@ def check_value(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
         case _:
             uses = infer(expr, scope).uses
     if changing := sorted(uses - LENGTHS - {"layer"}):
-        message = f"`{parameter.name}` has one value for all queries, keys and heads, but this depends on `{changing[0]}`"
+        message = f"`{parameter.name}` has one value for the whole call, but this depends on `{changing[0]}`"
         scope.report("E007", expr.span, message, "use `n`, `m`, `layer`, `layers`, `heads` and parameters")
     return uses
 
@@ -367,7 +371,9 @@ def _check_table(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
                         lengths.add(len(cells))
                         uses |= _union(constant(c, scope, "a table's element") for c in cells)
                     case _:
-                        scope.report("E007", row.span, f"{shape}, and this is no row of it", f"write it like `{sample}`")
+                        # One finding: the other rows are most likely wrong in the same way.
+                        scope.report("E007", row.span, f"{shape}, and this is no row of it", f"such as `{sample}`")
+                        return uses
             if len(lengths) > 1:
                 scope.report("E007", expr.span, f"the rows of `{parameter.name}` have different lengths")
             return uses
@@ -375,5 +381,5 @@ def _check_table(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
             value = infer(expr, scope)
             if value.kind != "unknown" and (value.kind != "table" or value.axes != axes):
                 kind = f"a table[{', '.join(value.axes)}]" if value.kind == "table" else _PHRASES[value.kind]
-                scope.report("E007", expr.span, f"{shape}, and this is {kind}", f"write it like `{sample}`")
+                scope.report("E007", expr.span, f"{shape}, and this is {kind}", f"such as `{sample}`")
             return value.uses

@@ -79,12 +79,17 @@ def _read(path: Path, *, follow: bool) -> str:
         raise _Unreadable("there is no such file") from None
     except (OSError, ValueError) as error:
         raise _Unreadable(f"cannot be opened ({getattr(error, 'strerror', None) or 'not a path'})") from None
-    with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(stream.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise _Unreadable("is not a regular file")
         # The size may lie (procfs) or change, so the read is bounded too.
-        data = stream.read(MAX_BYTES + 1) if status.st_size <= MAX_BYTES else b""
+        with open(handle, "rb", closefd=False) as stream:
+            data = stream.read(MAX_BYTES + 1) if status.st_size <= MAX_BYTES else b""
+    except OSError as error:
+        raise _Unreadable(f"cannot be read ({error.strerror})") from None
+    finally:
+        os.close(handle)
     if status.st_size > MAX_BYTES or len(data) > MAX_BYTES:
         raise _Unreadable(f"is larger than {MAX_BYTES // 1024} KiB", "E011")
     try:
@@ -185,7 +190,8 @@ def _glob(root: Path, pattern: str) -> Iterator[Path]:
 
 
 def _closest(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, sorted(set(known)), n=1) or [k for k in known if k.split(".")[-1] == name][:1]
+    namesakes = [k for k in known if k.split(".")[-1] == name]
+    close = namesakes or get_close_matches(name, sorted(set(known)), n=1)
     return f"did you mean `{close[0]}`?" if close else ""
 
 

@@ -61,17 +61,23 @@ class Scope:
         """Note one error and go on."""
         self.findings.append(Diagnostic(code, span, message, hint))
 
-    def define(self, name: str, value: Value, span: Span | None) -> None:
-        """Give a name its meaning; the first meaning stays when it has one already."""
+    def claim(self, name: str, span: Span | None) -> bool:
+        """Whether a name is still free; if not, say so."""
         if name in VARIABLES:
             self.report("E008", span, f"`{name}` is a variable of the language and cannot be redefined")
-        elif name in self.places:
+            return False
+        if name in self.places:
             first = self.places[name]
             hint = f"the first definition is on line {first.line}" if first else ""
             self.report("E008", span, f"`{name}` is defined twice", hint)
-        else:
+            return False
+        self.places[name] = span
+        return True
+
+    def define(self, name: str, value: Value, span: Span | None) -> None:
+        """Give a name its meaning; the first meaning stays when it has one already."""
+        if self.claim(name, span):
             self.names[name] = value
-            self.places[name] = span
 
     def look_up(self, name: str, span: Span | None) -> Value:
         """What a name stands for; what it does not stand for is reported once."""
@@ -83,7 +89,7 @@ class Scope:
         if name in self.axes:
             self.report("E006", span, f"`{name}` is an axis of the grid", f"write `q.{name}` or `k.{name}`")
         elif name in FUNCTIONS or name in callables(self.module):
-            self.report("E003", span, f"`{name}` is called, with its arguments: `{name}(..)`")
+            self.report("E003", span, f"`{name}` is not a value", f"call it: `{name}(..)`")
         elif name not in self.reported:
             self.reported.add(name)
             known = (*self.names, *VARIABLES, "true", "false")

@@ -62,7 +62,8 @@ def describe(words: list[Word], at: int, expected: Set[str]) -> Diagnostic:
         return Diagnostic("E001", span, f"`{first.text}{second.text}` is not an operator", hint)
     found = "the end of the text" if word.type == END else f"`{_shorten(word.text)}`"
     span = word.span
-    if before is not None and (word.type == END or word.text in STARTERS or word.text == "}"):
+    ends = word.type == END or word.text in STARTERS or word.text == "}"
+    if before is not None and ends and "pattern" not in expected:
         # What is missing is missing here, not on the line where the next thing starts.
         span = Span(before.span.source, before.span.end, before.span.end)
     opener = _opener(words, at)
@@ -154,6 +155,9 @@ def _hint(words: list[Word], at: int, expected: Set[str], opener: Word | None) -
         # `keep if a` fails at `a`: the word before may be the one to explain.
         if near.text in _HINTS and (near is word or near.type == "NAME"):
             return _HINTS[near.text]
+    if "}" in expected and (word.type == END or word.text == "pattern"):
+        start = next((w for w in reversed(words[:at]) if w.text == "pattern"), word)
+        return f"the pattern of line {start.span.line} is still open"
     if opener is not None and _CLOSERS[opener.text] in expected:
         line, column = opener.span.source.position(opener.span.start)
         return f"`{opener.text}` of line {line}, column {column} is still open"

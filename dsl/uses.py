@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from .diagnostics import Diagnostic
 from .loader import Module
@@ -45,9 +46,6 @@ def _visit(module: Module, start: PatternDef, done: dict[int, dict[str, str]]) -
             done[id(top.pattern)] = top.inputs
             active.discard(id(top.pattern))
             path.pop()
-            if path:
-                # The use that led here comes up again as done, and its inputs are merged then.
-                pass
             continue
         key = id(use.pattern)
         if key in active:
@@ -58,14 +56,10 @@ def _visit(module: Module, start: PatternDef, done: dict[int, dict[str, str]]) -
         elif key in done:
             yield from _merge(top, use, done[key])
         else:
-            top.pending = _again(use, top.pending)
+            # The use comes up again once its pattern is done, and the inputs are merged then.
+            top.pending = chain((use,), top.pending)
             path.append(_enter(use.module, use.pattern))
             active.add(key)
-
-
-def _again(use: Use, rest: Iterator[Use]) -> Iterator[Use]:
-    yield use
-    yield from rest
 
 
 def _enter(module: Module, pattern: PatternDef) -> _Visit:

@@ -14,7 +14,7 @@ PATTERNS = Path(__file__).resolve().parent.parent / "patterns"
 Bools = npt.NDArray[np.bool_]
 
 
-def load(name: str, **params: Any) -> Any:
+def load(name: str, **params: Any) -> weft.Pattern:
     """The shipped pattern of that name."""
     return weft.load(PATTERNS / f"{name}.sparse", **params)
 
@@ -44,7 +44,7 @@ def blocks(block: int, n: int) -> int:
     return -(-n // block)
 
 
-def assert_mask(pattern: Any, expected: Bools, **call: Any) -> None:
+def assert_mask(pattern: weft.Pattern, expected: Bools, **call: Any) -> None:
     """The pattern keeps exactly `expected`, [n, n] or [heads, n, n], and its last rows when asked for few queries."""
     n = expected.shape[-1]
     if expected.ndim == 3:

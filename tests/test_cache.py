@@ -16,7 +16,7 @@ import pytest
 
 import weft
 from weft.codegen import cache
-from weft.codegen.errors import InternalError
+from weft.compiler.verify import InternalError
 
 PLAIN = '"""A module without kernels, so that nothing has to import triton."""\n\nLIMIT = 3\n'
 KERNEL = """

@@ -21,7 +21,7 @@ from weft.dsl.parser import parse
 from weft.dsl.source import Source
 from weft.stubs import stub_text
 
-TEXT = '''pattern near(window: tokens = 8) {
+TEXT = '''pattern close(window: tokens = 8) {
     """A sliding window."""
     causal
     keep q - k < window
@@ -61,9 +61,9 @@ def run_python(program: str, root: Path) -> subprocess.CompletedProcess[str]:
 
 
 def check_module(module: ModuleType, path: str) -> None:
-    assert module.__all__ == ["near", "far"]
-    assert isinstance(module.near, weft.Pattern) and module.far.name == "far"
-    assert module.__doc__ is not None and "near: A sliding window." in module.__doc__
+    assert module.__all__ == ["close", "far"]
+    assert isinstance(module.close, weft.Pattern) and module.far.name == "far"
+    assert module.__doc__ is not None and "close: A sliding window." in module.__doc__
     assert module.__file__ == path
     assert inspect.getsource(module) == TEXT
 
@@ -85,7 +85,7 @@ def test_from_the_current_folder(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     (root / "here" / "in_cwd.sparse").write_text(TEXT)
     monkeypatch.chdir(root / "here")
     monkeypatch.setattr(sys, "path", ["", *sys.path])
-    assert importlib.import_module("in_cwd").near.name == "near"
+    assert importlib.import_module("in_cwd").close.name == "close"
 
 
 def test_from_a_namespace_package(root: Path) -> None:
@@ -106,14 +106,14 @@ def test_from_a_zip_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_imports_its_neighbours(root: Path) -> None:
-    text = "import masks_of_mine.local as local\npattern both() {\n    keep local.near(4)\n    keep local.far()\n}\n"
+    text = "import masks_of_mine.local as local\npattern both() {\n    keep local.close(4)\n    keep local.far()\n}\n"
     (root / "both.sparse").write_text(text)
     assert importlib.import_module("both").both.mask(9)[8].tolist() == [True] + [False] * 4 + [True] * 4
 
 
 def test_python_wins(root: Path) -> None:
-    (root / "masks_of_mine" / "local.py").write_text("near = 'python'\n")
-    assert importlib.import_module("masks_of_mine.local").near == "python"
+    (root / "masks_of_mine" / "local.py").write_text("close = 'python'\n")
+    assert importlib.import_module("masks_of_mine.local").close == "python"
 
 
 def test_missing(root: Path) -> None:
@@ -123,16 +123,16 @@ def test_missing(root: Path) -> None:
 
 def test_reload(root: Path) -> None:
     module = importlib.import_module("loose_mask")
-    old = module.near
+    old = module.close
     path = root / "loose_mask.sparse"
     path.write_text(TEXT.replace("far", "beyond").replace("sliding", "moving"))
     assert importlib.reload(module) is module
-    assert module.__all__ == ["near", "beyond"] and not hasattr(module, "far")
-    assert module.near is not old and "moving" in inspect.getsource(module)
-    path.write_text("pattern near( {")
+    assert module.__all__ == ["close", "beyond"] and not hasattr(module, "far")
+    assert module.close is not old and "moving" in inspect.getsource(module)
+    path.write_text("pattern close( {")
     with pytest.raises(importer.SparseError):
         importlib.reload(module)
-    assert module.__all__ == ["near", "beyond"]
+    assert module.__all__ == ["close", "beyond"]
 
 
 def test_threads_get_one_module(root: Path) -> None:
@@ -147,7 +147,7 @@ def test_threads_get_one_module(root: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8 and len({id(m.near) for m in found}) == 1
+    assert len(found) == 8 and len({id(m.close) for m in found}) == 1
 
 
 def test_fork(root: Path) -> None:
@@ -157,7 +157,7 @@ def test_fork(root: Path) -> None:
         "child = os.fork()\n"
         "if child == 0:\n"
         "    import masks_of_mine.local as local\n"
-        "    os._exit(0 if local.near.name == loose_mask.near.name else 1)\n"
+        "    os._exit(0 if local.close.name == loose_mask.close.name else 1)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     done = run_python(program, root)
@@ -181,7 +181,8 @@ def test_error_as_a_user_sees_it(root: Path) -> None:
     done = run_python("import weft.importer, broken", root)
     assert done.returncode == 1
     assert f"{root / 'broken.sparse'}:2:14: error[E002]: unknown name `kk`" in done.stderr
-    assert "parser.py" not in done.stderr
+    assert "weft.importer.SparseError: error[E002]: unknown name `kk`" in done.stderr
+    assert "checker.py" not in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"pattern \xe9() {}"])
@@ -200,13 +201,13 @@ def test_precompile(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(weft.Pattern, "precompile", note)
     monkeypatch.setattr(importer, "local_target", lambda: "sm70")
-    monkeypatch.setenv("WEFT_PRECOMPILE", "sm90:bf16:128, sm80:f16:64")
+    monkeypatch.setenv("WEFT_PRECOMPILE", "sm90:bf16:128, sm80:fp16:64")
     importlib.import_module("ahead")
     monkeypatch.setattr(importer, "local_target", lambda: None)
     (root / "elsewhere.sparse").write_text("precompile bf16 head_dim 64\npattern wants(w: int) { keep q - k < w }\n")
     importlib.import_module("elsewhere")
-    asked = [("sm70", "bf16", 64), ("sm90", "bf16", 128), ("sm80", "f16", 64)]
-    assert calls == [(name, case) for name in ("near", "far") for case in asked]
+    asked = [("sm70", "bf16", 64), ("sm90", "bf16", 128), ("sm80", "fp16", 64)]
+    assert calls == [(name, case) for name in ("close", "far") for case in asked]
     monkeypatch.setenv("WEFT_PRECOMPILE", "sm90")
     with pytest.raises(ValueError, match="sm90:bf16:128"):
         importlib.import_module("loose_mask")
@@ -227,8 +228,8 @@ def test_stub() -> None:
     text = stub_text(parse(Source("local.sparse", TEXT)))
     names: dict[str, object] = {}
     exec(compile(text, "local.pyi", "exec"), names)
-    assert names["__all__"] == ["near", "far"]
-    assert '# near(window: tokens = 8)\nnear: Pattern\n"""A sliding window."""\n' in text
+    assert names["__all__"] == ["close", "far"]
+    assert '# close(window: tokens = 8)\nclose: Pattern\n"""A sliding window."""\n' in text
     assert text.endswith("# far()\nfar: Pattern\n")
 
 

@@ -48,6 +48,12 @@ def test_longformer(n: int, window: int, dilation: int, count: int) -> None:
     assert_mask(load("longformer", window=window, dilation=dilation, globals=count), expected)
 
 
+@pytest.mark.parametrize(("layer", "window"), [(0, 2), (1, 2), (2, 4), (3, 4), (4, 8)])
+def test_longformer_windows_that_grow_with_depth(layer: int, window: int) -> None:
+    expected = rows(lambda q: range(q - window, q + window + 1), 45)
+    assert_mask(load("longformer", window="2 << layer // 2", globals=0), expected, layer=layer, layers=5)
+
+
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize(("window", "dilation"), [(4, 2), (16, 4), (3, 1), (512, 2)])
 def test_dilated_window(n: int, window: int, dilation: int) -> None:

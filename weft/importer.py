@@ -21,17 +21,16 @@ SUFFIX = ".sparse"
 class SparseError(SyntaxError):
     """A `.sparse` file that cannot be imported; its cause is the CompileError with every diagnostic."""
 
-    def __init__(self, error: CompileError, path: str) -> None:
-        first = error.diagnostics[0]
-        super().__init__(f"{first.severity}[{first.code}]: {first.message}")
-        self.diagnostics = error.diagnostics
-        self.filename: str | None = path
-        if first.span is not None:
-            source = first.span.source
-            self.filename = source.path
-            self.lineno, self.offset = source.position(first.span.start)
-            self.end_lineno, self.end_offset = source.position(first.span.end)
-            self.text = source.line(self.lineno)
+
+def at_first(error: CompileError, path: str) -> SparseError:
+    """The error that Python shows with the line of the first diagnostic."""
+    first = error.diagnostics[0]
+    message = f"{first.severity}[{first.code}]: {first.message}"
+    if first.span is None:
+        return SparseError(message, (path, None, None, None))
+    source = first.span.source
+    line, column = source.position(first.span.start)
+    return SparseError(message, (source.path, line, column, source.line(line), *source.position(first.span.end)))
 
 
 class SparseLoader(importlib.abc.ExecutionLoader):
@@ -63,7 +62,7 @@ class SparseLoader(importlib.abc.ExecutionLoader):
                 prepare(pattern)
         except CompileError as error:
             # Where in the compiler it was noticed is no news to the author of a pattern.
-            raise SparseError(error, self.path) from error.with_traceback(None)
+            raise at_first(error, self.path) from error.with_traceback(None)
         for name in getattr(module, "__all__", ()):  # a reload forgets what the file no longer has
             vars(module).pop(name, None)
         vars(module).update(patterns, __all__=list(patterns))

@@ -1,0 +1,276 @@
+"""The forward kernel for Hopper: one producer warp feeds two consumer warpgroups (Triton's Gluon dialect).
+
+The consumers issue the next tile's scores and the last tile's values together, and do the softmax while the matrix
+units work. A row's tiles are one stream, full tiles first; only the others pay for masks.
+"""
+
+import ast
+
+from ..compiler.ir import Truth
+from ..compiler.walk import reads
+from .configure import padded
+from .expressions import emit_number, emit_truth
+from .forward import Kernel, argument_names, list_rows, run_bounds, steady_arguments, used_tables
+from .quote import Hole, comment, constant, expression, name, render, statements
+
+HEADER = """
+from triton.experimental import gluon
+from triton.experimental.gluon import language as tl
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier, tma, warpgroup_mma, warpgroup_mma_wait
+
+@gluon.jit
+def read(table, size, index):
+    inside = (index >= 0) & (index < size)
+    return tl.load(table + index, mask=inside, other=-1)
+"""
+
+PRODUCER = """
+STREAM
+for t in range(tl.maximum(tiles_here, 1)):
+    j = TILE
+    stage = t % STAGES
+    phase = t // STAGES & 1
+    mbarrier.wait(key_free.index(stage), phase ^ 1)
+    mbarrier.expect(key_ready.index(stage), key.block_type.nbytes)
+    tma.async_copy_global_to_shared(key, [b, g, j * BLOCK_N, 0], key_ready.index(stage), keys.index(stage))
+    mbarrier.wait(value_free.index(stage), phase ^ 1)
+    mbarrier.expect(value_ready.index(stage), value.block_type.nbytes)
+    tma.async_copy_global_to_shared(value, [b, g, j * BLOCK_N, 0], value_ready.index(stage), values.index(stage))
+"""
+
+CONSUMER = """
+score_layout: tl.constexpr = tl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, BLOCK_N, 16])
+mix_layout: tl.constexpr = tl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, WIDE, 16])
+weight_layout: tl.constexpr = tl.DotOperandLayout(operand_index=0, parent=mix_layout, k_width=2)
+row_layout: tl.constexpr = tl.SliceLayout(1, score_layout)
+mix_row_layout: tl.constexpr = tl.SliceLayout(1, mix_layout)
+STREAM
+first_row = i * (2 * HALF) + side * HALF
+rows = first_row + tl.arange(0, HALF, layout=row_layout)
+q = QUERY_POSITION
+columns = tl.arange(0, BLOCK_N, layout=tl.SliceLayout(0, score_layout))
+queries = query_tiles.index(side).reshape((HALF, WIDE))
+peak = tl.full([HALF], float("-inf"), tl.float32, row_layout)
+zeros = tl.zeros([HALF, BLOCK_N], tl.float32, score_layout)
+mix = tl.zeros([HALF, WIDE], tl.float32, mix_layout)
+mbarrier.wait(query_ready, 0)
+mbarrier.wait(key_ready.index(0), 0)
+product = warpgroup_mma(queries, keys.index(0).reshape((BLOCK_N, WIDE)).permute((1, 0)), zeros, use_acc=False, is_async=True)
+scores = warpgroup_mma_wait(0, deps=(product,))
+mbarrier.arrive(key_free.index(0), count=1)
+t = 0
+if full_tiles == 0:
+    MASKS
+    scores = tl.where(tiles_here > 0, scores, float("-inf"))
+top = tl.max(scores, 1) * scale
+safe = tl.where(top == float("-inf"), 0.0, top)
+weights = tl.exp2(scores * scale - safe[:, None])
+total = tl.sum(weights, 1)
+peak = top
+packed = tl.convert_layout(weights.to(ELEMENT), weight_layout)
+for t in range(1, tiles_here):
+    stage = t % STAGES
+    phase = t // STAGES & 1
+    mbarrier.wait(key_ready.index(stage), phase)
+    product = warpgroup_mma(queries, keys.index(stage).reshape((BLOCK_N, WIDE)).permute((1, 0)), zeros, use_acc=False, is_async=True)
+    before = (t - 1) % STAGES
+    mbarrier.wait(value_ready.index(before), (t - 1) // STAGES & 1)
+    mixing = warpgroup_mma(packed, values.index(before).reshape((BLOCK_N, WIDE)), mix, is_async=True)
+    scores = warpgroup_mma_wait(1, deps=(product,))
+    mbarrier.arrive(key_free.index(stage), count=1)
+    if t >= full_tiles:
+        MASKS
+    top = tl.maximum(peak, tl.max(scores, 1) * scale)
+    safe = tl.where(top == float("-inf"), 0.0, top)
+    weights = tl.exp2(scores * scale - safe[:, None])
+    shrink = tl.exp2(peak - safe)
+    total = total * shrink + tl.sum(weights, 1)
+    peak = top
+    mix = warpgroup_mma_wait(0, deps=(mixing,))
+    mbarrier.arrive(value_free.index(before), count=1)
+    mix = mix * tl.convert_layout(shrink, mix_row_layout)[:, None]
+    packed = tl.convert_layout(weights.to(ELEMENT), weight_layout)
+last = tl.maximum(tiles_here, 1) - 1
+mbarrier.wait(value_ready.index(last % STAGES), last // STAGES & 1)
+mixing = warpgroup_mma(packed, values.index(last % STAGES).reshape((BLOCK_N, WIDE)), mix, is_async=True)
+mix = warpgroup_mma_wait(0, deps=(mixing,))
+some = total > 0.0
+divisor = tl.where(some, total, 1.0)
+mix = mix / tl.convert_layout(divisor, mix_row_layout)[:, None]
+mix = tl.where(tl.convert_layout(total, mix_row_layout)[:, None] > 0.0, mix, 0.0)
+sums = tl.where(some, peak * LN2 + tl.log(divisor), float("-inf"))
+tl.store(lse + bh.to(tl.int64) * m + rows, sums, mask=rows < m)
+queries.store(mix.to(ELEMENT))
+fence_async_shared()
+tma.async_copy_shared_to_global(out, [b, h, first_row, 0], query_tiles.index(side))
+tma.store_wait(0)
+"""
+
+FORWARD = """
+count = tl.cdiv(m, 2 * HALF)
+band = tl.program_id(0) // (SIDE * count)
+width = tl.minimum(SIDE, total_heads - band * SIDE)
+inside = tl.program_id(0) - band * SIDE * count
+i = count - 1 - inside // width
+bh = band * SIDE + inside % width
+b = bh // heads
+h = bh % heads
+g = h // group
+query_tiles = tl.allocate_shared_memory(query.dtype, [2, 1, 1, HALF, WIDE], query.layout)
+keys = tl.allocate_shared_memory(key.dtype, [STAGES, 1, 1, BLOCK_N, WIDE], key.layout)
+values = tl.allocate_shared_memory(value.dtype, [STAGES, 1, 1, BLOCK_N, WIDE], value.layout)
+key_ready = tl.allocate_shared_memory(tl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+key_free = tl.allocate_shared_memory(tl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+value_ready = tl.allocate_shared_memory(tl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+value_free = tl.allocate_shared_memory(tl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+query_ready = tl.allocate_shared_memory(tl.int64, [1], mbarrier.MBarrierLayout())
+for stage in tl.static_range(STAGES):
+    mbarrier.init(key_ready.index(stage), count=1)
+    mbarrier.init(value_ready.index(stage), count=1)
+    mbarrier.init(key_free.index(stage), count=2)
+    mbarrier.init(value_free.index(stage), count=2)
+mbarrier.init(query_ready, count=1)
+mbarrier.expect(query_ready, 2 * query.block_type.nbytes)
+tma.async_copy_global_to_shared(query, [b, h, i * (2 * HALF), 0], query_ready, query_tiles.index(0))
+tma.async_copy_global_to_shared(query, [b, h, i * (2 * HALF) + HALF, 0], query_ready, query_tiles.index(1))
+tl.warp_specialize([(upper, ARGUMENTS), (lower, ARGUMENTS), (produce, ARGUMENTS)], [4, 1], [240, 24])
+"""
+
+# What the three partitions share besides the kernel's own arguments.
+SHARED = (
+    *("query_tiles", "keys", "values", "key_ready", "key_free", "value_ready", "value_free", "query_ready"),
+    *("count", "i", "bh", "b", "h", "g"),
+)
+
+
+def emit_hopper(kernel: Kernel) -> str:
+    """The kernel's module, in Gluon."""
+    plan = kernel.plan
+    passed = (*argument_names(kernel), *SHARED)
+    title = f"{plan.mask.name}: {kernel.dtype}, head dim {kernel.head_dim}, strategy {plan.strategy}, Hopper"
+    body: list[ast.stmt] = [ast.Expr(ast.Constant(f"Generated by weft. {title}."))]
+    body += [comment(f"  {clause.text}") for clause in plan.mask.clauses]
+    body += ast.parse(HEADER).body
+    holes = _holes(kernel)
+    body += _function("produce", passed, statements(PRODUCER, **holes, STREAM=_stream(kernel), TILE=_tile(kernel)))
+    consumer = statements(CONSUMER, **holes, STREAM=_stream(kernel), MASKS=_masks(kernel))
+    body += _function("consume", (*passed, "side"), consumer, constexpr=("side",))
+    for role, side in (("upper", 0), ("lower", 1)):
+        arguments = [*(name(a) for a in passed), constant(side)]
+        call = ast.Expr(ast.Call(name("consume"), list(arguments), []))
+        body += _function(role, passed, [call])
+    shared = ast.Tuple([name(a) for a in passed], ast.Load())
+    body += _function(
+        "forward", argument_names(kernel), statements(FORWARD, **holes, ARGUMENTS=shared), steady_arguments(kernel)
+    )
+    return render(body)
+
+
+def _holes(kernel: Kernel) -> dict[str, Hole]:
+    shift = expression("rows[:, None]") if kernel.plan.shape.square else expression("(rows + n - m)[:, None]")
+    return {
+        "BLOCK_N": constant(kernel.config.block_n),
+        "HALF": constant(kernel.config.block_m // 2),
+        "WIDE": constant(padded(kernel.head_dim)),
+        "STAGES": constant(kernel.config.stages),
+        "SIDE": constant(kernel.config.side_by_side),
+        "ELEMENT": expression("tl.float16" if kernel.dtype == "fp16" else "tl.bfloat16"),
+        "LN2": ast.Constant(0.6931471805599453),
+        "QUERY_POSITION": shift,
+    }
+
+
+def _function(
+    title: str,
+    arguments: tuple[str, ...],
+    body: list[ast.stmt],
+    steady: tuple[str, ...] = (),
+    constexpr: tuple[str, ...] = (),
+) -> list[ast.stmt]:
+    names = ast.Tuple([ast.Constant(a) for a in steady], ast.Load())
+    template = "@gluon.jit(do_not_specialize=STEADY)\ndef f():\n    pass" if steady else "@gluon.jit\ndef f():\n    pass"
+    function = statements(template, STEADY=names)[0]
+    assert isinstance(function, ast.FunctionDef)
+    function.name = title
+    annotated = [ast.arg(a, expression("tl.constexpr") if a in constexpr else None) for a in arguments]
+    function.args = ast.arguments([], annotated, None, [], [], None, [])
+    function.body = body
+    return [function]
+
+
+def _stream(kernel: Kernel) -> list[ast.stmt]:
+    """How many tiles this row has, how many of them are full, and where its runs begin and end."""
+    plan = kernel.plan
+    body = statements("off = n - m")
+    for table in used_tables(plan):
+        if table in kernel.batched:
+            body += statements("P = P + b * S", P=name(f"t_{table}"), S=name(f"t_{table}_batch"))
+    for symbol, value in plan.uniforms:
+        body += statements("U = E", U=name(symbol), E=emit_number(value, kernel.context))
+    if plan.strategy != "run":
+        body += list_rows(kernel)
+        return body + statements("tiles_here = end - begin\nfull_tiles = middle - begin")
+    runs = [(region, run) for region in plan.regions for run in region.runs]
+    body += statements("end_none = 0")
+    fulls = "end_none"
+    for position, (region, run) in enumerate(runs):
+        body += run_bounds(kernel, run, position)
+        body += statements(
+            "END = BEFORE + tl.maximum(0, (HIGH - LOW + STEP - 1) // STEP)",
+            END=name(f"end_{position}"),
+            BEFORE=name(f"end_{position - 1}" if position else "end_none"),
+            HIGH=name(f"high_{position}"),
+            LOW=name(f"low_{position}"),
+            STEP=constant(run.step),
+        )
+        fulls = f"end_{position}" if region.full else fulls
+    last = f"end_{len(runs) - 1}" if runs else "end_none"
+    return body + statements("tiles_here = LAST\nfull_tiles = FULLS", LAST=name(last), FULLS=name(fulls))
+
+
+def _tile(kernel: Kernel) -> ast.expr:
+    """The key tile at place `t` of the stream."""
+    if kernel.plan.strategy != "run":
+        return expression("tl.load(tiles + begin + t)")
+    runs = [run for region in kernel.plan.regions for run in region.runs]
+    out: ast.expr = constant(0)
+    for position, run in reversed(list(enumerate(runs))):
+        here = expression(
+            "LOW + (t - BEFORE) * STEP",
+            LOW=name(f"low_{position}"),
+            BEFORE=name(f"end_{position - 1}" if position else "end_none"),
+            STEP=constant(run.step),
+        )
+        end = name(f"end_{position}")
+        out = here if position == len(runs) - 1 else expression("tl.where(t < END, A, B)", END=end, A=here, B=out)
+    return out
+
+
+def _masks(kernel: Kernel) -> list[ast.stmt]:
+    """The masks of partial regions, each where the stream is inside it."""
+    plan = kernel.plan
+    partial = [region for region in plan.regions if not region.full]
+    body = statements("k = (TILE * BLOCK_N + columns)[None, :]", TILE=_tile(kernel), BLOCK_N=_holes(kernel)["BLOCK_N"])
+    position = sum(len(region.runs) for region in plan.regions if region.full)
+    for region in partial:
+        mask = statements(
+            'scores = tl.where(MASK, scores, float("-inf"))', MASK=emit_truth(region.mask, kernel.context)
+        )
+        if len(partial) > 1:
+            start, position = position, position + len(region.runs)
+            mask = statements(
+                "if (t >= START) & (t < END):\n    MASK",
+                START=name(f"end_{start - 1}" if start else "end_none"),
+                END=name(f"end_{position - 1}"),
+                MASK=mask,
+            )
+        body += mask
+    if not partial or all(region.mask == Truth(True) for region in partial):
+        return statements("pass")
+    return body
+
+
+def suits(kernel: Kernel) -> bool:
+    """Whether this kernel can be built: tables only by whole rows of positions, full regions first."""
+    order = [region.full for region in kernel.plan.regions]
+    return order == sorted(order, reverse=True) and all(len(reads(r.mask)) < 8 for r in kernel.plan.regions)
