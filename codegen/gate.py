@@ -10,7 +10,7 @@ from ..compiler.verify import InternalError
 
 NODES: frozenset[type[ast.AST]] = frozenset(
     {
-        *(ast.Module, ast.Import, ast.alias, ast.FunctionDef, ast.arguments, ast.arg),
+        *(ast.Module, ast.Import, ast.ImportFrom, ast.alias, ast.FunctionDef, ast.arguments, ast.arg),
         *(ast.Return, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr, ast.Pass, ast.For, ast.While, ast.If),
         *(ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.Tuple, ast.List, ast.Load, ast.Store),
         *(ast.Call, ast.keyword, ast.IfExp, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.USub, ast.Not, ast.Invert),
@@ -20,6 +20,15 @@ NODES: frozenset[type[ast.AST]] = frozenset(
     }
 )
 IMPORTS = frozenset({("triton", None), ("triton.language", "tl")})
+HOPPER = frozenset("fence_async_shared mbarrier tma warpgroup_mma warpgroup_mma_wait".split())
+FROM_IMPORTS = frozenset(
+    {
+        ("triton.experimental", "gluon", None),
+        ("triton.experimental.gluon", "language", "tl"),
+        *(("triton.experimental.gluon.language.nvidia.hopper", name, None) for name in HOPPER),
+    }
+)
+RESERVED = frozenset({"tl", "triton", "gluon", *HOPPER})
 BUILTINS = frozenset({"bool", "float", "int", "len", "max", "min", "range"})
 TL = frozenset(
     """
@@ -29,11 +38,16 @@ TL = frozenset(
     make_tensor_descriptor max max_constancy max_contiguous maximum min minimum multiple_of num_programs permute
     pointer_type program_id range ravel reduce reshape rsqrt sort split sqrt static_assert static_range store
     store_tensor_descriptor sum swizzle2d tensor topk trans umulhi view where xor_sum zeros zeros_like
+    DotOperandLayout NVMMADistributedLayout SliceLayout allocate_shared_memory convert_layout warp_specialize
     bfloat16 float16 float32 float64 float8e4nv float8e5 int1 int8 int16 int32 int64 uint8 uint16 uint32 uint64
     """.split()
 )
 # Attributes and methods of tensors and descriptors.
-MEMBERS = frozenset("T dtype element_ty load permute reshape shape split store to trans type value".split())
+MEMBERS = frozenset(
+    "T block_type dtype element_ty index layout load nbytes permute reshape shape split store to trans type value".split()
+)
+COPIES = frozenset("async_copy_global_to_shared async_copy_shared_to_global store_wait".split())
+BARRIERS = frozenset("MBarrierLayout arrive expect init wait".split())
 
 
 def refuse(what: str, node: ast.AST | None = None) -> NoReturn:
@@ -52,12 +66,12 @@ def verify(source: str) -> None:
         raise InternalError(f"generated code does not parse: {error}") from error
     for node in ast.walk(tree):
         check_node(node)
-    module_names = {"tl", "triton", *BUILTINS, *chain.from_iterable(map(top_names, tree.body))}
+    module_names = {*RESERVED, *BUILTINS, *chain.from_iterable(map(top_names, tree.body))}
     for statement in tree.body:
         match statement:
             case ast.FunctionDef():
                 check_function(statement, module_names)
-            case ast.Import():
+            case ast.Import() | ast.ImportFrom():
                 check_imports(statement)
             case ast.Expr(ast.Constant(str())):
                 pass
@@ -89,8 +103,12 @@ def check_node(node: ast.AST) -> None:
 def members(value: ast.expr) -> frozenset[str]:
     """What may follow a dot after a value."""
     match value:
-        case ast.Name("triton"):
+        case ast.Name("triton" | "gluon"):
             return frozenset({"jit"})
+        case ast.Name("tma"):
+            return COPIES
+        case ast.Name("mbarrier"):
+            return BARRIERS
         case ast.Name("tl"):
             return TL | {"math"}
         case ast.Attribute(ast.Name("tl"), "math"):
@@ -99,10 +117,14 @@ def members(value: ast.expr) -> frozenset[str]:
             return MEMBERS
 
 
-def check_imports(node: ast.Import) -> None:
-    """Only the two imports of the prologue."""
+def check_imports(node: ast.Import | ast.ImportFrom) -> None:
+    """Only the imports of the two prologues."""
     for name in node.names:
-        if (name.name, name.asname) not in IMPORTS:
+        if isinstance(node, ast.Import):
+            known = (name.name, name.asname) in IMPORTS
+        else:
+            known = node.level == 0 and (node.module, name.name, name.asname) in FROM_IMPORTS
+        if not known:
             refuse(f"`{ast.unparse(node)}`", node)
 
 
@@ -122,14 +144,14 @@ def stored(tree: ast.AST) -> Iterable[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.arg) or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)):
             name = node.arg if isinstance(node, ast.arg) else node.id
-            if name in BUILTINS or name in {"tl", "triton"}:
+            if name in BUILTINS or name in RESERVED:
                 refuse(f"another `{name}`", node)
             yield name
 
 
 def check_function(function: ast.FunctionDef, module_names: set[str]) -> None:
-    """A top-level `@triton.jit` function that reads only its own names and the module's."""
-    if [ast.unparse(d).partition("(")[0] for d in function.decorator_list] != ["triton.jit"]:
+    """A top-level `@triton.jit` or `@gluon.jit` function that reads only its own names and the module's."""
+    if [ast.unparse(d).partition("(")[0] for d in function.decorator_list] not in (["triton.jit"], ["gluon.jit"]):
         refuse(f"`{function.name}` without the one decorator `@triton.jit`", function)
     at_import = [*function.args.defaults, *filter(None, function.args.kw_defaults)]
     for decorator in function.decorator_list:
@@ -145,7 +167,7 @@ def check_function(function: ast.FunctionDef, module_names: set[str]) -> None:
     for node in chain.from_iterable(map(ast.walk, function.body)):
         if isinstance(node, ast.Name) and node.id not in known:
             refuse(f"the undefined name `{node.id}`", node)
-        if isinstance(node, ast.FunctionDef | ast.Import):
+        if isinstance(node, ast.FunctionDef | ast.Import | ast.ImportFrom):
             refuse(f"a {type(node).__name__} inside a function", node)
 
 

@@ -1,30 +1,36 @@
-"""How much a plan visits and a mask keeps: exact where loops or dense tiles say so, else named an estimate or a bound."""
+"""How much a plan visits and a mask keeps: exact where it can be, else called an estimate or a bound."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .evaluate import number, truth
-from .expand import NUMPY, Ints, expand_regions, expand_run, query_tiles, row_values
-from .ir import Compare, Mask, Var, conjunction
+from .expand import NUMPY, Ints, expand_run, query_tiles, row_values
+from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Mask, Not, Or, Read, Truth, Var
 from .pipeline import make_plan
 from .plan import Plan, Region, Run, Shape, Tiling
+from .relation import Space, count_pairs
 from .tables import table_values
-from .walk import expressions, variables
+from .walk import expressions, parts, variables
 
 Claim = Literal["exact", "estimated", "at least", "at most"]
 
-# Pairs looked at one by one before an exact count is given up, and how many of them at once.
+# Pairs looked at one by one, for a mask that only dense tiles can tell, and how many of them at once.
 MOST_PAIRS = 1 << 28
-PAIRS_AT_ONCE = 1 << 18
+PAIRS_AT_ONCE = 1 << 16
+# What an exact count may cost, in operations on single pairs, and what a tile like many others costs.
+MOST_WORK = 1 << 29
+ALIKE_WORK = 256
+# Tiles that turn most patterns into plain loops.
+SIDES = (1, 16, 32, 64, 128)
 # Rows of loop bounds, and tiles of a loop with a test inside, held at once.
 ROWS_AT_ONCE = 1 << 18
 TILES_AT_ONCE = 1 << 21
-# Rows of an estimate, over all heads.
-SAMPLED_ROWS = 64
+# Rows of an estimate, over all heads: as many as this many operations allow.
+ESTIMATE_WORK = 1 << 29
+FEWEST_ROWS, MOST_ROWS = 8, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +52,48 @@ class Census:
     pairs: Amount
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The lengths and the tables of one call, and what its plan's variables are worth in each row."""
+
+    n: int
+    m: int
+    tables: Mapping[str, Ints]
+
+    def rows(self, plan: Plan, size: int) -> Iterator[dict[str, Ints]]:
+        """The loop variables of all query tiles of all heads, `size` rows at a time."""
+        count = query_tiles(plan, self.m)
+        for h in range(plan.shape.heads if plan.per_head else 1):
+            for first in range(0, count, size):
+                last = min(count, first + size)
+                yield row_values(plan, self.n, self.m, self.tables, np.array([h]), first, last)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """The tiles a region visits and the pairs these hold, rows past the end left out."""
+
+    region: Region
+    tiles: int
+    area: int
+
+
 def census(plan: Plan, n: int, m: int, inputs: Mapping[str, Ints]) -> Census:
     """What a plan visits and keeps; a mask whose inputs are not given is only bounded."""
+    call = Call(n, m, known_tables(plan.mask, n, m, plan.shape, inputs))
     heads = plan.shape.heads if plan.per_head else 1
-    tables = known_tables(plan.mask, n, m, plan.shape, inputs)
-    whole = all(t.name in tables for t in plan.mask.tables)
     tiles = heads * query_tiles(plan, m) * -(-n // plan.tiling.block_n)
-    full, partial, area, doubt = _visited(plan, n, m, tables)
+    visits = _visits(plan, call)
+    full, partial = (sum(v.tiles for v in visits if v.region.full is full) for full in (True, False))
+    area, doubt = (sum(v.area for v in visits if v.region.full is full) for full in (True, False))
     if plan.strategy != "table":
-        pairs = _exact_pairs(plan, n, m, tables) or _sampled_pairs(plan, n, m, tables)
+        pairs = _exact_pairs(plan, call, visits) or _sampled_pairs(plan, call)
         return Census(heads, tiles, Amount(full), Amount(partial), pairs)
+    whole = all(t.name in call.tables for t in plan.mask.tables)
     if whole and doubt <= MOST_PAIRS:
-        live, filled, kept = _inspect(plan, n, m, tables)
+        live, filled, kept = _inspect(plan, call)
         return Census(heads, tiles, Amount(full + filled), Amount(live - filled), Amount(area + kept))
-    pairs = _sampled_pairs(plan, n, m, tables) if whole else Amount(area + doubt, "at most")
+    pairs = _sampled_pairs(plan, call) if whole else Amount(area + doubt, "at most")
     return Census(heads, tiles, Amount(full, "at least"), Amount(partial, "at most"), pairs)
 
 
@@ -68,25 +102,18 @@ def known_tables(mask: Mask, n: int, m: int, shape: Shape, inputs: Mapping[str, 
     return {t.name: table_values(t, inputs, n, m, shape) for t in mask.tables if not t.source or t.source in inputs}
 
 
-def _chunks(plan: Plan, n: int, m: int, tables: Mapping[str, Ints], size: int) -> Iterator[dict[str, Ints]]:
-    """The loop variables of all query tiles of all heads, `size` rows at a time."""
-    count = query_tiles(plan, m)
-    for h in range(plan.shape.heads if plan.per_head else 1):
-        for first in range(0, count, size):
-            yield row_values(plan, n, m, tables, np.array([h]), first, min(count, first + size))
-
-
-def _visited(plan: Plan, n: int, m: int, tables: Mapping[str, Ints]) -> tuple[int, int, int, int]:
-    """Full tiles, partial tiles, the pairs of the former, and at most how many pairs the latter have."""
-    totals = [0, 0, 0, 0]
-    for values in _chunks(plan, n, m, tables, ROWS_AT_ONCE):
-        height = np.minimum(plan.tiling.block_m, m - values["i"] * plan.tiling.block_m)
-        for region in plan.regions:
-            count = sum((run_lengths(run, values) for run in region.runs), np.zeros_like(height))
-            kind = 0 if region.full else 1
-            totals[kind] += int(count.sum())
-            totals[kind + 2] += int((count * height).sum()) * plan.tiling.block_n
-    return totals[0], totals[1], totals[2], totals[3]
+def _visits(plan: Plan, call: Call) -> list[Visit]:
+    tiles = [0] * len(plan.regions)
+    area = [0] * len(plan.regions)
+    for values in call.rows(plan, ROWS_AT_ONCE):
+        height = np.minimum(plan.tiling.block_m, call.m - values["i"] * plan.tiling.block_m)
+        for position, region in enumerate(plan.regions):
+            count = np.zeros_like(height)
+            for run in region.runs:
+                count += run_lengths(run, values)
+            tiles[position] += int(count.sum())
+            area[position] += int((count * height).sum()) * plan.tiling.block_n
+    return [Visit(*visit) for visit in zip(plan.regions, tiles, area, strict=True)]
 
 
 def run_lengths(run: Run, values: Mapping[str, Ints]) -> Ints:
@@ -98,13 +125,13 @@ def run_lengths(run: Run, values: Mapping[str, Ints]) -> Ints:
     if "j" not in variables(run.guard):
         return np.where(truth(run.guard, values, {}, NUMPY), counts, 0)
     out = np.zeros_like(counts)
-    for part in _parts(counts, TILES_AT_ONCE):
+    for part in _stretches(counts, TILES_AT_ONCE):
         row, _ = expand_run(run, {name: v[part] if np.ndim(v) else v for name, v in values.items()})
         out[part] = np.bincount(row, minlength=part.stop - part.start)
     return out
 
 
-def _parts(counts: Ints, most: int) -> Iterator[slice]:
+def _stretches(counts: Ints, most: int) -> Iterator[slice]:
     """Consecutive rows with about `most` elements in all; one row at least."""
     ends = np.cumsum(counts)
     first = 0
@@ -115,60 +142,137 @@ def _parts(counts: Ints, most: int) -> Iterator[slice]:
         first = last
 
 
-def _exact_pairs(plan: Plan, n: int, m: int, tables: Mapping[str, Ints]) -> Amount | None:
-    """Kept pairs by the loops of smaller tiles: single pairs if the loops are plain, else few are left to look at."""
-    effort = max(1, sum(1 for _ in expressions(plan.formula)) // 2)
-    for side in (1, 16):
+def _exact_pairs(plan: Plan, call: Call, visits: list[Visit]) -> Amount | None:
+    """Kept pairs by the plan's tiles, by other tiles, or as isl counts them; None where all take long."""
+    if (found := _pairs_by_tiles(plan, call, visits)) is not None:
+        return Amount(found)
+    for side in SIDES:
         fine = make_plan(plan.mask, plan.shape, Tiling(side, side))
         loops = [run for region in fine.regions for run in region.runs]
-        if fine.strategy == "table" or any("j" in variables(run.guard) for run in loops):
-            continue
-        _, _, area, doubt = _visited(fine, n, m, tables)
-        if doubt * effort <= MOST_PAIRS:
-            return Amount(area + (_inspect(fine, n, m, tables)[2] if doubt else 0))
+        plain = fine.strategy != "table" and all("j" not in variables(run.guard) for run in loops)
+        if plain and (found := _pairs_by_tiles(fine, call, _visits(fine, call))) is not None:
+            return Amount(found)
+        if side == 1 and (found := _pairs_by_isl(plan, call)) is not None:
+            return Amount(found)
     return None
 
 
-def _inspect(plan: Plan, n: int, m: int, tables: Mapping[str, Ints]) -> tuple[int, int, int]:
-    """Of the tiles not surely full, by looking at every pair: those with a pair, the filled ones, and the pairs kept."""
-    partial = tuple(region for region in plan.regions if not region.full)
+def _pairs_by_tiles(plan: Plan, call: Call, visits: list[Visit]) -> int | None:
+    """Full tiles by their size, the others pair by pair where that does not take long."""
+    masks = [(visit.region.mask, visit) for visit in visits if not visit.region.full]
+    work = sum(v.tiles * ALIKE_WORK if only_distance(mask) else v.area * effort(mask) for mask, v in masks)
+    if work > MOST_WORK:
+        return None
+    return sum(v.area for v in visits if v.region.full) + _inspect(plan, call)[2]
+
+
+def _pairs_by_isl(plan: Plan, call: Call) -> int | None:
+    space = Space(plan.shape, tuple(name for name, _ in plan.uniforms))
+    total = 0
+    for values in call.rows(plan, call.m):
+        known = {name: int(np.ravel(values[name])[0]) for name in space.parameters}
+        counted = count_pairs(plan.formula, space, known)
+        if counted is None:
+            return None
+        total += counted
+    return total
+
+
+def _inspect(plan: Plan, call: Call) -> tuple[int, int, int]:
+    """Of the tiles not surely full, pair by pair: those that keep some, those that keep all, and the pairs kept."""
     totals = np.zeros(3, dtype=np.int64)
-    rows = max(1, TILES_AT_ONCE * plan.tiling.block_n // max(1, n))
-    for values in _chunks(plan, n, m, tables, rows):
-        for kept, size in _kept_in_tiles(plan, partial, values, tables, n, m):
-            totals += (np.count_nonzero(kept), np.count_nonzero(kept == size), kept.sum())
+    partial = [(region.mask, run) for region in plan.regions if not region.full for run in region.runs]
+    for values in call.rows(plan, ROWS_AT_ONCE) if partial else ():
+        for mask, run in partial:
+            for part in _stretches(run_lengths(run, values), TILES_AT_ONCE):
+                some = {name: v[part] if np.ndim(v) else v for name, v in values.items()}
+                for kept, size, times in _kept_in_tiles(plan, mask, some, *expand_run(run, some), call):
+                    totals += [(times * part).sum() for part in (kept > 0, kept == size, kept)]
     return int(totals[0]), int(totals[1]), int(totals[2])
 
 
 def _kept_in_tiles(
-    plan: Plan, regions: tuple[Region, ...], values: Mapping[str, Ints], tables: Mapping[str, Ints], n: int, m: int
-) -> Iterator[tuple[Ints, Ints]]:
-    """Kept pairs of each tile of some regions, and the pairs that a full tile of that row has."""
-    row, tile, _ = expand_regions(regions, values)
+    plan: Plan, mask: Formula, values: Mapping[str, Ints], row: Ints, tile: Ints, call: Call
+) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Kept pairs of some tiles, the pairs of a full one, and how many tiles are alike."""
     block_m, block_n = plan.tiling.block_m, plan.tiling.block_n
-    formula = conjunction((plan.formula, Compare("<", Var("q"), Var("n")), Compare("<", Var("k"), Var("n"))))
+    start = values["i"][row] * block_m
+    height = np.minimum(block_m, call.m - start)
+    times = np.ones_like(row)
+    if only_distance(mask):
+        distance = start + (call.n - call.m) - tile * block_n
+        _, first, times = np.unique(np.stack([distance, height]), axis=1, return_index=True, return_counts=True)
+        row, tile, start, height = row[first], tile[first], start[first], height[first]
     step = max(1, PAIRS_AT_ONCE // (block_m * block_n))
-    for first in range(0, len(row), step):
-        part = row[first : first + step]
-        at = {name: v[part][:, None, None] if np.ndim(v) else v for name, v in values.items()}
-        at["q"] = at["i"] * block_m + (n - m) + np.arange(block_m)[:, None]
-        at["k"] = tile[first : first + step, None, None] * block_n + np.arange(block_n)
-        kept = np.broadcast_to(truth(formula, at, tables, NUMPY), (len(part), block_m, block_n))
-        yield np.count_nonzero(kept, axis=(1, 2)), np.minimum(block_m, m - values["i"][part] * block_m) * block_n
+    for some in (slice(first, first + step) for first in range(0, len(row), step)):
+        at = {name: v[row[some], None, None] if np.ndim(v) else v for name, v in values.items()}
+        down, across = np.arange(block_m)[:, None], np.arange(block_n)
+        at["q"] = start[some, None, None] + (call.n - call.m) + down
+        at["k"] = tile[some, None, None] * block_n + across
+        kept = truth(mask, at, call.tables, NUMPY) & (down < height[some, None, None])
+        kept = np.broadcast_to(kept, (len(at["k"]), block_m, block_n))
+        yield np.count_nonzero(kept, axis=(1, 2)), height[some] * block_n, times[some]
 
 
-def _sampled_pairs(plan: Plan, n: int, m: int, tables: Mapping[str, Ints]) -> Amount:
-    """An estimate from whole rows, one drawn in each of equally long stretches of the queries."""
-    heads = plan.shape.heads if plan.per_head else 1
-    count = min(m, max(1, SAMPLED_ROWS // heads))
-    edges = np.arange(count + 1) * m // count
-    rows = np.random.default_rng(0).integers(edges[:-1], edges[1:]) + (n - m)
-    kept = sum(int(np.count_nonzero(kept_row(plan, h, int(q), n, m, tables))) for h in range(heads) for q in rows)
-    return Amount(round(kept * m / count), "exact" if count == m else "estimated")
+def only_distance(formula: Formula) -> bool:
+    """Whether only `q - k` decides, so that one head's tiles at one distance are alike."""
+    match formula:
+        case Truth():
+            return True
+        case Compare(_, left, right):
+            return slope(Binary("-", left, right)) == 0
+        case InPowers(value, _):
+            return slope(value) == 0
+        case And(items) | Or(items):
+            return all(map(only_distance, items))
+        case Not(item):
+            return only_distance(item)
+        case _:
+            assert_never(formula)
 
 
-def kept_row(plan: Plan, h: int, q: int, n: int, m: int, tables: Mapping[str, Ints]) -> NDArray[np.bool_]:
-    """The keys one query of one head keeps, by definition."""
+def slope(expr: Expr) -> int | None:
+    """How much an expression grows when q and k both grow by one; None where that depends."""
+    match expr:
+        case Const():
+            return 0
+        case Var(name):
+            return int(name in ("q", "k"))
+        case Read():
+            return None
+        case Binary(op, left, right):
+            a, b = slope(left), slope(right)
+            if a is None or b is None:
+                return None
+            if op in ("+", "-"):
+                return a + b if op == "+" else a - b
+            return a if a == b and (op in ("min", "max") or a == 0) else None
+        case _:
+            assert_never(expr)
+
+
+def effort(formula: Formula) -> int:
+    """About how many operations one pair costs."""
+    return sum(1 for expr in expressions(formula) for _ in parts(expr))
+
+
+def _sampled_pairs(plan: Plan, call: Call) -> Amount:
+    """An estimate from whole rows, one drawn in each of equally long stretches of the heads' queries."""
+    every = call.m * (plan.shape.heads if plan.per_head else 1)
+    count = min(every, max(FEWEST_ROWS, min(MOST_ROWS, ESTIMATE_WORK // (call.n * effort(plan.mask.formula)))))
+    edges = np.arange(count + 1) * every // count
+    drawn = np.random.default_rng(0).integers(edges[:-1], edges[1:])
+    kept = sum(_kept_in_row(plan, int(row) // call.m, int(row) % call.m, call) for row in drawn)
+    return Amount(kept) if count == every else Amount(round(kept * every / count), "estimated")
+
+
+def _kept_in_row(plan: Plan, h: int, row: int, call: Call) -> int:
+    """How many keys one query of one head keeps, by definition."""
     group = max(1, plan.shape.heads // max(1, plan.shape.kv_heads))
-    values = {"q": np.int64(q), "k": np.arange(n), "h": h, "g": h // group, "n": n, "m": m}
-    return np.broadcast_to(truth(plan.mask.formula, values, tables, NUMPY), (n,))
+    kept = 0
+    for first in range(0, call.n, PAIRS_AT_ONCE):
+        k = np.arange(first, min(call.n, first + PAIRS_AT_ONCE))
+        q = np.int64(row + call.n - call.m)
+        values = {"q": q, "k": k, "h": h, "g": h // group, "n": call.n, "m": call.m}
+        kept += int(np.count_nonzero(np.broadcast_to(truth(plan.mask.formula, values, call.tables, NUMPY), k.shape)))
+    return kept

@@ -63,9 +63,9 @@ def _number(expr: Expr) -> s.Expr:
             return s.Negate(_number(operand))
         case Binary("max", left, Binary("-", Const(0), negated)) if left == negated:
             return s.Absolute(_number(left))
-        case Binary("min" | "max" as op, _, _):
-            return s.Call(None, op, tuple(s.Argument(None, _number(part)) for part in _flat(expr, op)))
         case Binary(op, left, right):
+            if op == "min" or op == "max":
+                return s.Call(None, op, tuple(s.Argument(None, _number(part)) for part in _flat(expr, op)))
             return s.Binary(op, _number(left), _number(right))
         case _:
             assert_never(expr)

@@ -1,6 +1,6 @@
 """Masks as Presburger relations: which tiles are touched and which are full. The only module that imports isl."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import assert_never
@@ -348,3 +348,22 @@ def row_without_keys(formula: Formula, space: Space) -> tuple[int, int] | None:
         point.get_coordinate_val(isl.dim_type.set, 0).to_python(),
         point.get_coordinate_val(isl.dim_type.set, symbols).to_python(),
     )
+
+
+# Operations isl may spend on counting one head's pairs: about a quarter of a second.
+COUNT_BUDGET = 3_000_000
+
+
+def count_pairs(formula: Formula, space: Space, values: Mapping[str, int]) -> int | None:
+    """How many pairs satisfy a formula for one value of each parameter; None beyond the budget."""
+    try:
+        with budget(COUNT_BUDGET):
+            found = pairs(formula, space)
+            for position, name in enumerate(space.parameters):
+                found = found.fix_val(isl.dim_type.param, position, isl.Val(values[name]))
+            flat = found.project_out(isl.dim_type.param, 0, len(space.parameters)).coalesce()
+            # Out of operations, islpy gives a value without a text here, not an error.
+            text: str | None = flat.count_val().to_str()
+            return None if text is None else int(text)
+    except UndecidedError:
+        return None

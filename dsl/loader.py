@@ -171,22 +171,31 @@ class _Loader:
         return None
 
     def _available(self) -> list[str]:
-        """Names that an import could have, for the hint; a bounded look, two folders deep."""
-        found: list[str] = []
-        for root in self.roots:
-            files = (p for depth in ("*", "*/*", "*/*/*") for p in _glob(root, depth + SUFFIX))
-            found.extend(".".join(p.relative_to(root).with_suffix("").parts) for p in islice(files, 500))
-        return found
+        """Names that an import could have, for the hint."""
+        return [name for root in self.roots for name in _names(root)]
 
     def _fail(self, code: str, span: Span | None, message: str, hint: str = "") -> None:
         self.errors.append(Diagnostic(code, span, message, hint))
 
 
-def _glob(root: Path, pattern: str) -> Iterator[Path]:
-    try:
-        yield from root.glob(pattern)
-    except OSError:
-        return
+def _names(root: Path) -> Iterator[str]:
+    """Dotted names of the files under a root: three levels and a few thousand entries, a hint is not worth more."""
+    folders = [(root, "", 1)]
+    left = 2000
+    while folders and left > 0:
+        folder, prefix, depth = folders.pop(0)
+        try:
+            with os.scandir(folder) as entries:
+                found = list(islice(entries, left))
+        except OSError:
+            continue
+        left -= len(found)
+        for entry in sorted(found, key=lambda e: e.name):
+            stem, suffix = os.path.splitext(entry.name)
+            if suffix == SUFFIX:
+                yield prefix + stem
+            elif depth < 3 and entry.name.isidentifier() and entry.is_dir(follow_symlinks=False):
+                folders.append((Path(entry.path), f"{prefix}{entry.name}.", depth + 1))
 
 
 def _closest(name: str, known: Sequence[str]) -> str:

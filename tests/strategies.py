@@ -272,7 +272,8 @@ class _Draw:
         if kind == 9:
             low, high = self.integer(-4, 4), self.integer(0, 12)
             return s.Comparison((_number(low), self.number(1), _number(high)), ("<=", self.pick(("<", "<="))))
-        return s.Comparison((self.number(), self.number(1)), (self.pick(_COMPARE),))
+        op = self.pick((*_COMPARE, "<", "<=", "<", "<="))
+        return s.Comparison((self.number(), self.number(1)), (op,))
 
     def use(self, pattern: s.PatternDef) -> s.Expr:
         arguments: list[s.Argument] = []
@@ -308,15 +309,16 @@ class _Draw:
         return s.Grid(self.scope.axes, extents, s.Number(self.integer(1, 3)) if self.chance(30) else None)
 
     def clause(self) -> s.Statement:
-        match self.integer(0, 6):
-            case 0 | 1 | 2 | 3:
-                return s.Keep(self.condition())
-            case 4:
-                return s.Require(self.condition())
-            case 5:
+        match self.integer(0, 9):
+            case 0:
+                return s.Causal()
+            case 1:
+                # Two ways to hold, so that masks are not empty most of the time.
+                return s.Require(_flat("or", (self.condition(1), self.condition(1))))
+            case 2:
                 return s.Drop(self.condition(1))
             case _:
-                return s.Causal()
+                return s.Keep(self.condition())
 
     def let(self, name: str) -> s.Let:
         if self.chance(30):
