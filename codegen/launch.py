@@ -2,21 +2,24 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
-from ..compiler.expand import TileLists
+from ..compiler.expand import TileLists, expand_regions, row_values
 from ..compiler.pipeline import make_plan
 from ..compiler.ir import Mask
-from ..compiler.plan import Shape, Tiling
+from ..compiler.plan import Plan, Shape, Tiling
 from .cache import store
 from .configure import Config, Dtype, configure, padded
 from .forward import Kernel, emit, used_tables
 from .hopper import emit_hopper
 
+# Heads whose query tiles run side by side when rows differ in length: long rows start first, K and V stay in L2.
+UNEVEN_HEADS = 4
 LOG2E = 1.4426950408889634
 DTYPES: dict[torch.dtype, Dtype] = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 
@@ -62,9 +65,27 @@ def kernel_for(
     hopper: bool = False,
 ) -> Kernel:
     """The kernel of a mask for one target."""
-    config = config or configure(arch, dtype, head_dim, queries, tma, hopper)
-    plan = make_plan(mask, shape, Tiling(config.block_m, config.block_n))
-    return Kernel(plan, config, dtype, head_dim, batched, tf32)
+    chosen = config or configure(arch, dtype, head_dim, queries, tma, hopper)
+    plan = make_plan(mask, shape, Tiling(chosen.block_m, chosen.block_n))
+    if config is None and not even(plan):
+        chosen = replace(chosen, side_by_side=UNEVEN_HEADS)
+    return Kernel(plan, chosen, dtype, head_dim, batched, tf32)
+
+
+def even(plan: Plan) -> bool:
+    """Whether late query tiles visit about as many key tiles as the mean one, so that order does not matter."""
+    if plan.strategy == "table":
+        return False
+    tiles = 64
+    n = tiles * plan.tiling.block_m
+    values = row_values(plan, n, n, head_tables(plan), np.zeros(1, np.int64), 0, tiles)
+    visits = np.bincount(expand_regions(plan.regions, values)[0], minlength=tiles)
+    return bool(visits.max() <= 1.5 * max(1.0, visits.mean()))
+
+
+def head_tables(plan: Plan) -> dict[str, np.ndarray]:
+    """Tables whose values need no inputs."""
+    return {t.name: np.asarray(t.values, np.int64) for t in plan.mask.tables if t.kind == "head"}
 
 
 def architecture(device: torch.device) -> int:

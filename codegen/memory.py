@@ -4,7 +4,7 @@ import ast
 from typing import TYPE_CHECKING, Literal
 
 from .configure import padded
-from .quote import Hole, constant, name, statements
+from .quote import Hole, constant, expression, name, statements
 
 if TYPE_CHECKING:
     from .forward import Kernel
@@ -46,12 +46,17 @@ BASE = BASE + ROW.to(tl.int64)[:, None] * ROW_STEP + tl.arange(0, WIDE)[None, :]
 """
 
 
-def _guard(kernel: "Kernel", ragged: bool) -> str:
+def _guard(kernel: "Kernel", ragged: bool, holes: dict[str, Hole]) -> ast.expr | None:
     """What a pointer access must check: rows past the end, columns that only pad the head dimension."""
-    checks = ["(ROW < LENGTH)[:, None]"] if ragged else []
-    if padded(kernel.head_dim) != kernel.head_dim:
-        checks.append("(tl.arange(0, WIDE) < D)[None, :]")
-    return " & ".join(checks)
+    rows = expression("(ROW < LENGTH)[:, None]", **_only_expressions(holes)) if ragged else None
+    if padded(kernel.head_dim) == kernel.head_dim:
+        return rows
+    columns = expression("(tl.arange(0, WIDE) < D)[None, :]", **_only_expressions(holes))
+    return columns if rows is None else expression("R & C", R=rows, C=columns)
+
+
+def _only_expressions(holes: dict[str, Hole]) -> dict[str, ast.expr]:
+    return {key: hole for key, hole in holes.items() if isinstance(hole, ast.expr)}
 
 
 def emit_load(kernel: "Kernel", operand: Operand, tile: str, ragged: bool = True) -> list[ast.stmt]:
@@ -59,9 +64,10 @@ def emit_load(kernel: "Kernel", operand: Operand, tile: str, ragged: bool = True
     holes = _holes(kernel, operand, tile)
     if kernel.config.tma:
         return statements("TILE = T.load([b, HEAD, J * ROWS, 0]).reshape(ROWS, WIDE)", **holes)
-    guard = _guard(kernel, ragged or operand == "query")
-    load = f"TILE = tl.load(BASE, mask={guard}, other=0.0)" if guard else "TILE = tl.load(BASE)"
-    return statements(POINTERS + load, **holes)
+    guard = _guard(kernel, ragged or operand == "query", holes)
+    if guard is None:
+        return statements(POINTERS + "TILE = tl.load(BASE)", **holes)
+    return statements(POINTERS + "TILE = tl.load(BASE, mask=GUARD, other=0.0)", **holes, GUARD=guard)
 
 
 def emit_store(kernel: "Kernel") -> list[ast.stmt]:
@@ -69,5 +75,6 @@ def emit_store(kernel: "Kernel") -> list[ast.stmt]:
     holes = _holes(kernel, "out", "i")
     if kernel.config.tma:
         return statements("T.store([b, HEAD, J * ROWS, 0], result.to(T.dtype).reshape(1, 1, ROWS, WIDE))", **holes)
-    guard = _guard(kernel, ragged=True)
-    return statements(POINTERS + f"tl.store(BASE, result.to(T.dtype.element_ty), mask={guard})", **holes)
+    guard = _guard(kernel, True, holes)
+    assert guard is not None
+    return statements(POINTERS + "tl.store(BASE, result.to(T.dtype.element_ty), mask=GUARD)", **holes, GUARD=guard)

@@ -134,4 +134,6 @@ def _ancestor(expr: s.Call, scope: Scope) -> Formula:
     scope.ledger.tables[leave] = Table(leave, "leave", "token", source.name)
     scope.ledger.used.add(source.name)
     query = Read(enter, Var("q"))
-    return And((Compare("<=", Read(enter, Var("k")), query), Compare("<", query, Read(leave, Var("k")))))
+    above = And((Compare("<=", Read(enter, Var("k")), query), Compare("<", query, Read(leave, Var("k")))))
+    # The first part follows from the second; said aloud, isl sees that no row is empty.
+    return Or((Compare("==", Var("q"), Var("k")), above))

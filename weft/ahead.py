@@ -34,14 +34,14 @@ def kernel_of(
     tma = capability >= 90 and head_dim * size % 16 == 0
     mask = pattern.bind(heads, kv_heads, layer, layers)
     shape = pattern.shape(n, m, heads, kv_heads, layer, layers)
-    return kernel_for(mask, shape, dtype, head_dim, m, capability, tma)
+    return kernel_for(mask, shape, dtype, head_dim, m, capability, tma, hopper=True)
 
 
 def kernel_text(pattern: Pattern, target: str, dtype: str, head_dim: int, *shape: Any) -> str:
     """The generated module's text."""
-    from .codegen.forward import emit
+    from .codegen.launch import kernel_source
 
-    return emit(kernel_of(pattern, target, dtype, head_dim, *shape))
+    return kernel_source(kernel_of(pattern, target, dtype, head_dim, *shape))
 
 
 def precompile(

@@ -102,7 +102,7 @@ def attention(
         case "cpu":
             return _cpu(pattern, mask, q, k, v, factor, shape, inputs)
         case _:
-            return _triton(pattern, mask, q, k, v, factor, shape, tf32, inputs)
+            return _kernel(pattern, mask, q, k, v, factor, shape, chosen, tf32, inputs)
 
 
 def check_tensors(pattern: Pattern, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
@@ -138,13 +138,15 @@ def choose_backend(pattern: Pattern, q: torch.Tensor, backend: str) -> str:
     """The back end to use; one asked for by name is used or refused, never replaced."""
     import torch
 
-    known = ("auto", "triton", "cpu", "reference")
+    known = ("auto", "triton", "hopper", "cpu", "reference")
     if backend not in known:
         raise ValueError(f"pattern `{pattern.name}`: unknown backend {backend!r}, known: {', '.join(known)}")
     if backend == "auto":
-        return "triton" if q.device.type == "cuda" and q.dtype != torch.float64 else _fallback(pattern, q)
+        return "gpu" if q.device.type == "cuda" and q.dtype != torch.float64 else _fallback(pattern, q)
     if backend == "cpu" and q.device.type != "cpu":
         raise TensorError(f"pattern `{pattern.name}`: backend 'cpu' got tensors on {q.device}")
+    if backend == "hopper" and q.device.type != "cuda":
+        raise TensorError(f"pattern `{pattern.name}`: backend 'hopper' got tensors on {q.device}")
     if backend == "triton":
         import triton
 
@@ -265,7 +267,7 @@ def _cpu(
     return attend_cpu(plan, made.lists, made.tables, q, k, v, scale)
 
 
-def _triton(
+def _kernel(
     pattern: Pattern,
     mask: Mask,
     q: torch.Tensor,
@@ -273,20 +275,21 @@ def _triton(
     v: torch.Tensor,
     scale: float,
     shape: Shape,
+    backend: str,
     tf32: bool,
     inputs: Mapping[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    from .codegen.configure import suits_hopper
     from .codegen.launch import DTYPES, architecture, describable, kernel_for, run
 
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     arch = architecture(q.device)
-    head_dim = q.shape[3]
+    dtype, head_dim, m = DTYPES[q.dtype], q.shape[3], q.shape[2]
     tma = arch >= 90 and head_dim * q.element_size() % 16 == 0 and describable(q, k, v)
-    batched = tuple(
-        t.name
-        for t in mask.tables
-        if t.source and getattr(inputs.get(t.source), "ndim", np.ndim(inputs.get(t.source, 0))) == 2
-    )
-    kernel = kernel_for(mask, shape, DTYPES[q.dtype], head_dim, q.shape[2], arch, tma, batched, tf32)
-    made = prepared(pattern, kernel.plan, k.shape[2], q.shape[2], q.shape[1], q.shape[0], q.device, inputs, True)
+    if backend == "hopper" and not suits_hopper(arch, dtype, head_dim, m, tma):
+        why = "it needs compute capability 9.0, a 16-bit dtype, head_dim 33 to 128, over 64 queries, 16-byte strides"
+        raise TensorError(f"pattern `{pattern.name}`: backend 'hopper' cannot run q {list(q.shape)}: {why}")
+    batched = tuple(t.name for t in mask.tables if t.source and getattr(inputs.get(t.source), "ndim", 1) == 2)
+    kernel = kernel_for(mask, shape, dtype, head_dim, m, arch, tma, batched, tf32, hopper=backend != "triton")
+    made = prepared(pattern, kernel.plan, k.shape[2], m, q.shape[1], q.shape[0], q.device, inputs, True)
     return run(kernel, q, k, v, scale, made.lists, made.tables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from .compiler.dense import depends_on_head
@@ -53,4 +54,18 @@ def check_pattern(pattern: Pattern) -> list[Diagnostic]:
         mask = pattern.bind(heads)
     except CompileError as error:
         return list(error.diagnostics)
-    return judge(mask, Shape(True, heads, heads), pattern.definition.span)
+    found = judge(mask, Shape(True, heads, heads), pattern.definition.span)
+    return [d for d in found if not (d.code == "W103" and _switched_off(pattern, d))]
+
+
+def _switched_off(pattern: Pattern, finding: Diagnostic) -> bool:
+    """Whether a clause never holds because a parameter it mentions is 0: that is how options are left out."""
+    off = set[str]()
+    for parameter in pattern.definition.parameters:
+        match pattern.given.get(parameter.name, parameter.default):
+            case s.Number(0) | s.Boolean(False) | 0:
+                off.add(parameter.name)
+            case _:
+                pass
+    text = finding.span.source.text[finding.span.start : finding.span.end] if finding.span else ""
+    return any(re.search(rf"\b{name}\b", text) for name in off)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .compiler.ir import Mask
 from .compiler.lower import Given, input_axes, lower
 from .compiler.plan import Plan, Shape, Tiling
 from .dsl.diagnostics import CompileError, Diagnostic, did_you_mean
-from .dsl.loader import Module, load_file, load_text
+from .dsl.loader import Module, load_file, load_text, search_roots
 from .dsl.syntax import File, PatternDef
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class Pattern:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs `attention` and `mask` must be given."""
-        return tuple(dict.fromkeys(t.source for t in self.bind().tables if t.source))
+        from .check import natural_heads
+
+        return tuple(dict.fromkeys(t.source for t in self.bind(natural_heads(self)).tables if t.source))
 
     def __call__(self, **params: Given) -> Pattern:
         """The same pattern with other parameter values."""
@@ -152,8 +155,8 @@ class Pattern:
         """Attention over the keys this pattern keeps, in SDPA's layout.
 
         q `[B, H, M, D]`, k and v `[B, G, N, D]` with H a multiple of G; returns `[B, H, M, D]`, and with
-        `return_lse` also the natural log-sum-exp `[B, H, M]` in fp32. `backend` is "auto", "triton", "cpu" or
-        "reference"; one asked for by name never falls back. Inputs are integer tensors `[N]` or `[B, N]`.
+        `return_lse` also the natural log-sum-exp `[B, H, M]` in fp32. `backend` is "auto", "hopper", "triton", "cpu"
+        or "reference"; one asked for by name never falls back. Inputs are integer tensors `[N]` or `[B, N]`.
         Raises TensorError when shapes, dtypes or devices do not fit.
         """
         from .calls import attention
@@ -272,6 +275,6 @@ def load_file_patterns(text: str, path: str) -> dict[str, Pattern]:
     """Every pattern of a file's text, checked; `path` is its place, for messages and imports."""
     from .check import check_module
 
-    module = load_text(text, path)
+    module = load_text(text, path, search_roots(Path(path).parent))
     check_module(module)
     return {p.name: Pattern(module, p) for p in module.file.patterns}

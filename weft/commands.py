@@ -1,0 +1,254 @@
+"""The commands that read and describe patterns; none of them needs torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from .dsl.diagnostics import CompileError, Diagnostic
+from .terminal import UsageError, paint, render, require_readable, write_file
+
+if TYPE_CHECKING:
+    from .compiler.report import Report
+    from .dsl.loader import Module
+    from .dsl.source import Source
+    from .pattern import Pattern
+
+
+def run_check(arguments: Namespace) -> int:
+    """`weft check`."""
+    found = {name: findings(name) for name in arguments.files}
+    failing = ("error", "warning") if arguments.strict else ("error",)
+    failed = any(d.severity in failing for diagnostics in found.values() for d in diagnostics)
+    if arguments.format == "json":
+        files = [{"file": name, "diagnostics": [d.as_dict() for d in found[name]]} for name in found]
+        print(json.dumps({"schema": "weft.check/1", "ok": not failed, "files": files}, indent=2))
+        return int(failed)
+    for name, diagnostics in found.items():
+        for finding in diagnostics:
+            print(render(finding), end="\n\n")
+        if not any(d.severity in failing for d in diagnostics):
+            print(f"{name}: {paint('ok', 'green')}")
+    return int(failed)
+
+
+def findings(name: str) -> list[Diagnostic]:
+    """Everything wrong or doubtful in a file: syntax, names and types, then what its patterns mean."""
+    from .check import check_pattern
+    from .dsl.checker import check
+    from .pattern import Pattern
+
+    try:
+        module = read_module(name)
+    except CompileError as error:
+        return list(error.diagnostics)
+    found = list(check(module))
+    if not any(d.severity == "error" for d in found):
+        for definition in module.file.patterns:
+            found += check_pattern(Pattern(module, definition))
+    return list(dict.fromkeys(found))
+
+
+def read_module(name: str) -> Module:
+    """The module of a file, of standard input (`-`), or of a shipped pattern."""
+    from .dsl.loader import load_file, load_text
+
+    if name == "-":
+        return load_text(sys.stdin.read(), "<stdin>")
+    return load_file(locate(name))
+
+
+def locate(name: str) -> str:
+    """The path of a file or of a shipped pattern; raises UsageError."""
+    import os
+
+    from .compiler.catalogue import names, shipped
+    from .dsl.diagnostics import did_you_mean
+
+    if name.isidentifier() and not os.path.exists(name):
+        if name not in names():
+            raise UsageError(f"cannot read {name}: no such file or shipped pattern; {did_you_mean(name, names())}")
+        return str(shipped(name))
+    require_readable(name)
+    return name
+
+
+def run_fmt(arguments: Namespace) -> int:
+    """`weft fmt`."""
+    from .dsl.parser import parse
+    from .dsl.printer import format_file
+
+    code = 0
+    for name in arguments.files:
+        source = read_source(name)
+        try:
+            text = format_file(parse(source))
+        except CompileError as error:
+            print("\n\n".join(render(d, sys.stderr) for d in error.diagnostics), file=sys.stderr)
+            code = 1
+            continue
+        if name == "-" and not arguments.check:
+            sys.stdout.write(text)
+        elif text != source.text and arguments.check:
+            print(f"{source.path}: would be rewritten")
+            code = 1
+        elif text != source.text:
+            write_file(name, text)
+            print(f"{name}: rewritten")
+    return code
+
+
+def read_source(name: str) -> Source:
+    """A file's text as it is, or standard input (`-`)."""
+    from .dsl.source import Source
+
+    if name == "-":
+        return Source("<stdin>", sys.stdin.read())
+    require_readable(name)
+    try:
+        with open(name, encoding="utf-8-sig", newline="") as file:
+            return Source(name, file.read())
+    except UnicodeDecodeError as error:
+        raise CompileError([Diagnostic("E012", None, f"{name}: is not UTF-8 (byte {error.start})")]) from None
+
+
+def run_stubs(arguments: Namespace) -> int:
+    """`weft stubs`."""
+    from .dsl.parser import parse
+    from .stubs import stub_text
+
+    for name in arguments.files:
+        if not name.endswith(".sparse"):
+            raise UsageError(f"{name} is not named NAME.sparse")
+        target = name.removesuffix(".sparse") + ".pyi"
+        write_file(target, stub_text(parse(read_source(name))))
+        print(f"wrote {target}")
+    return 0
+
+
+def chosen_pattern(arguments: Namespace) -> Pattern:
+    """The pattern that FILE, --pattern and -p mean."""
+    from .pattern import load
+
+    return load(locate(arguments.file), arguments.pattern, **{name: value(text) for name, text in arguments.params})
+
+
+def value(text: str) -> Any:
+    """A parameter's value: a number, `true`, rows of numbers, or else an expression as text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def run_show(arguments: Namespace) -> int:
+    """`weft show`."""
+    from .check import natural_heads
+    from .compiler.picture import draw_svg, draw_text, shades
+    from .compiler.plan import Shape
+    from .inputs import host_arrays
+
+    pattern, n = chosen_pattern(arguments), arguments.n
+    heads = arguments.heads or natural_heads(pattern)
+    if not 0 <= arguments.head < heads:
+        raise UsageError(f"there is no head {arguments.head} among {heads}")
+    mask = pattern.bind(heads)
+    arrays = host_arrays(pattern, mask, arguments, n, n, heads)
+    picture = shades(mask, n, Shape(True, heads, heads), arrays, arguments.head)
+    if arguments.svg:
+        svg = draw_svg(picture, f"{pattern.name}, {n} tokens")
+        if arguments.svg == "-":
+            print(svg)
+            return 0
+        write_file(arguments.svg, svg)
+    if arguments.format == "json":
+        cells = [[round(float(shade), 4) for shade in row] for row in picture]
+        head = {"pattern": pattern.name, "n": n, "head": arguments.head, "heads": heads}
+        print(json.dumps({"schema": "weft.show/1", **head, "cells": cells}))
+    else:
+        which = f", head {arguments.head} of {heads}" if heads > 1 else ""
+        print(f"{pattern.name}: {n} tokens{which}; █ all pairs kept, ░▒▓ some, blank none")
+        print(draw_text(picture))
+    return 0
+
+
+def run_explain(arguments: Namespace) -> int:
+    """`weft explain`."""
+    from .check import natural_heads
+    from .compiler.report import as_dict, as_text
+
+    pattern = chosen_pattern(arguments)
+    n, m = arguments.n, arguments.m or arguments.n
+    heads = arguments.heads or natural_heads(pattern)
+    kv_heads = arguments.kv_heads or heads
+    if heads % kv_heads:
+        raise UsageError(f"{heads} heads are not a multiple of {kv_heads} key/value heads")
+    if arguments.source:
+        shape = {"heads": heads, "kv_heads": kv_heads, "layer": arguments.layer, "layers": arguments.layers}
+        target = {"target": arguments.target, "dtype": arguments.dtype, "head_dim": arguments.head_dim}
+        try:
+            print(pattern.source(n=n, m=m, **target, **shape))
+        except ValueError as error:
+            raise_usage(error)
+        return 0
+    report = make_report(pattern, arguments, n, m, heads, kv_heads)
+    print(json.dumps(as_dict(report), indent=2) if arguments.format == "json" else as_text(report))
+    return 0
+
+
+def make_report(pattern: Pattern, arguments: Namespace, n: int, m: int, heads: int, kv_heads: int) -> Report:
+    """The report of a pattern for the sizes and the target of a command line."""
+    from .codegen.configure import configure
+    from .compiler.report import Call, explain
+    from .inputs import host_arrays
+
+    target: str = arguments.target
+    arch = int(target[2:]) if target.startswith("sm") and target[2:].isdecimal() else 0
+    config = configure(arch, arguments.dtype, arguments.head_dim, m, tma=arch >= 90)
+    where = {"heads": heads, "kv_heads": kv_heads, "layer": arguments.layer, "layers": arguments.layers}
+    mask = pattern.bind(**where)
+    arrays = host_arrays(pattern, mask, arguments, n, m, heads, needed=False)
+    start = time.perf_counter()
+    blocks = {"block_m": arguments.block_m or config.block_m, "block_n": arguments.block_n or config.block_n}
+    plan = pattern.plan(n, m, **where, **blocks)
+    plan_ms = 1000 * (time.perf_counter() - start)
+    call = Call(n, m, heads, kv_heads, arguments.head_dim, 4 if arguments.dtype == "fp32" else 2)
+    return explain(
+        plan, call, where=pattern.where, parameters=parameters(pattern), inputs=arrays, plan_ms=plan_ms
+    )
+
+
+def parameters(pattern: Pattern) -> tuple[tuple[str, str], ...]:
+    """Each parameter's name and value."""
+    from .dsl.printer import format_expression
+
+    out: list[tuple[str, str]] = []
+    for parameter in pattern.definition.parameters:
+        default = "" if parameter.default is None else format_expression(parameter.default)
+        given = pattern.given.get(parameter.name)
+        text = default if given is None else str(given).lower() if isinstance(given, bool) else str(given)
+        out.append((parameter.name, text))
+    return tuple(out)
+
+
+def raise_usage(error: ValueError) -> None:
+    """A CompileError as it is; any other ValueError as wrong usage."""
+    raise error if isinstance(error, CompileError) else UsageError(str(error)) from None
+
+
+def run_compile(arguments: Namespace) -> int:
+    """`weft compile`."""
+    pattern = chosen_pattern(arguments)
+    for target in arguments.target:
+        for dtype in arguments.dtype:
+            start = time.perf_counter()
+            try:
+                pattern.precompile(target, dtype, arguments.head_dim, arguments.heads or 1, arguments.kv_heads)
+            except ValueError as error:
+                raise_usage(error)
+            seconds = time.perf_counter() - start
+            print(f"{pattern.name}: built for {target}, {dtype}, head dim {arguments.head_dim} in {seconds:.1f} s")
+    return 0
