@@ -89,19 +89,22 @@ def _fold(function: object, items: list[Array]) -> Array:
 
 
 def _bits(op: str, a: Interval, b: Interval, lib: ArrayLibrary) -> Interval:
-    """In two's complement a result needs no more bits than the wider operand."""
-    natural = (a.low >= 0) & (b.low >= 0)
-    top = lib.maximum(lib.maximum(a.high, b.high), lib.maximum(-1 - a.low, -1 - b.low))
-    for shift in (1, 2, 4, 8, 16, 32):
-        top = top | (top >> shift)
-    low, high = lib.where(natural, top * 0, -1 - top), top
-    if op == "&":
-        high = lib.where(natural, lib.minimum(a.high, b.high), high)
-    if op == "|":
-        low = lib.where(natural, lib.maximum(a.low, b.low), low)
+    """Bits above the highest one that varies are known; a result never needs more bits than its operands."""
+    varying = _smear((a.low ^ a.high) | (b.low ^ b.high))
     point = a.low & b.low if op == "&" else a.low | b.low if op == "|" else a.low ^ b.low
-    exact = (a.low == a.high) & (b.low == b.high)
-    return Interval(lib.where(exact, point, low), lib.where(exact, point, high))
+    top = _smear(lib.maximum(lib.maximum(a.high, b.high), lib.maximum(-1 - a.low, -1 - b.low)))
+    # Where a sign varies, so does every bit.
+    signs = varying < 0
+    low = lib.where(signs, -1 - top, point & ~varying)
+    high = lib.where(signs, top, point | varying)
+    return Interval(low, high)
+
+
+def _smear(x: Array) -> Array:
+    """All bits below the highest one set too."""
+    for shift in (1, 2, 4, 8, 16, 32):
+        x = x | (x >> shift)
+    return x
 
 
 def verdict(

@@ -19,7 +19,7 @@ def judge(mask: Mask, shape: Shape, span: Span | None) -> list[Diagnostic]:
     named: dict[Expr, str] = {}
     clauses = tuple(replace(c, formula=symbolic(c.formula, mask, named)) for c in mask.clauses)
     whole = symbolic(mask.formula, mask, named)
-    space = Space(shape, tuple(named.values()))
+    space = relation.space_of(shape, whole, tuple(named.values()))
     found: list[Diagnostic] = []
     for clause in clauses:
         found += _decided(lambda c=clause: _impossible(c, clauses, space))

@@ -11,7 +11,8 @@ from .expand import NUMPY, Ints, expand_run, query_tiles, row_values
 from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Mask, Not, Or, Read, Truth, Var
 from .pipeline import make_plan
 from .plan import Plan, Region, Run, Shape, Tiling
-from .relation import Space, count_pairs
+from .relation import count_pairs, space_of
+from .sieve import MOST_BOXES, sieve
 from .tables import table_values
 from .walk import expressions, parts, variables
 
@@ -83,18 +84,30 @@ def census(plan: Plan, n: int, m: int, inputs: Mapping[str, Ints]) -> Census:
     call = Call(n, m, known_tables(plan.mask, n, m, plan.shape, inputs))
     heads = plan.shape.heads if plan.per_head else 1
     tiles = heads * query_tiles(plan, m) * -(-n // plan.tiling.block_n)
+    if plan.strategy == "table":
+        return Census(heads, tiles, *_sieved(plan, call))
     visits = _visits(plan, call)
     full, partial = (sum(v.tiles for v in visits if v.region.full is full) for full in (True, False))
-    area, doubt = (sum(v.area for v in visits if v.region.full is full) for full in (True, False))
-    if plan.strategy != "table":
-        pairs = _exact_pairs(plan, call, visits) or _sampled_pairs(plan, call)
-        return Census(heads, tiles, Amount(full), Amount(partial), pairs)
+    pairs = _exact_pairs(plan, call, visits) or _sampled_pairs(plan, call)
+    return Census(heads, tiles, Amount(full), Amount(partial), pairs)
+
+
+def _sieved(plan: Plan, call: Call) -> tuple[Amount, Amount, Amount]:
+    """Full tiles, partial tiles and kept pairs of a mask without loops: by bounds, then pair by pair."""
+    heads = range(plan.shape.heads if plan.per_head else 1)
+    found = [sieve(plan, call.n, call.m, call.tables, h, MOST_BOXES // len(heads)) for h in heads]
+    full, area = sum(s.full for s in found), sum(s.area for s in found)
+    doubtful, doubt = sum(s.doubtful for s in found), sum(s.doubtful_area for s in found)
     whole = all(t.name in call.tables for t in plan.mask.tables)
-    if whole and doubt <= MOST_PAIRS:
-        live, filled, kept = _inspect(plan, call)
-        return Census(heads, tiles, Amount(full + filled), Amount(live - filled), Amount(area + kept))
-    pairs = _sampled_pairs(plan, call) if whole else Amount(area + doubt, "at most")
-    return Census(heads, tiles, Amount(full, "at least"), Amount(partial, "at most"), pairs)
+    if not whole or doubt > MOST_PAIRS or any(s.side > 1 for s in found):
+        pairs = _sampled_pairs(plan, call) if whole else Amount(area + doubt, "at most")
+        return Amount(full, "at least"), Amount(doubtful, "at most"), pairs
+    totals = np.zeros(3, dtype=np.int64)
+    for values, one in zip(call.rows(plan, query_tiles(plan, call.m)), found, strict=True):
+        for kept, size, _ in _kept_in_tiles(plan, plan.regions[-1].mask, values, one.i, one.j, call):
+            totals += (np.count_nonzero(kept), np.count_nonzero(kept == size), kept.sum())
+    live, filled, kept = (int(total) for total in totals)
+    return Amount(full + filled), Amount(live - filled), Amount(area + kept)
 
 
 def known_tables(mask: Mask, n: int, m: int, shape: Shape, inputs: Mapping[str, Ints]) -> dict[str, Ints]:
@@ -103,8 +116,8 @@ def known_tables(mask: Mask, n: int, m: int, shape: Shape, inputs: Mapping[str, 
 
 
 def _visits(plan: Plan, call: Call) -> list[Visit]:
-    tiles = [0] * len(plan.regions)
-    area = [0] * len(plan.regions)
+    tiles: list[int] = [0] * len(plan.regions)
+    area: list[int] = [0] * len(plan.regions)
     for values in call.rows(plan, ROWS_AT_ONCE):
         height = np.minimum(plan.tiling.block_m, call.m - values["i"] * plan.tiling.block_m)
         for position, region in enumerate(plan.regions):
@@ -113,7 +126,7 @@ def _visits(plan: Plan, call: Call) -> list[Visit]:
                 count += run_lengths(run, values)
             tiles[position] += int(count.sum())
             area[position] += int((count * height).sum()) * plan.tiling.block_n
-    return [Visit(*visit) for visit in zip(plan.regions, tiles, area, strict=True)]
+    return [Visit(region, tiles[p], area[p]) for p, region in enumerate(plan.regions)]
 
 
 def run_lengths(run: Run, values: Mapping[str, Ints]) -> Ints:
@@ -133,10 +146,10 @@ def run_lengths(run: Run, values: Mapping[str, Ints]) -> Ints:
 
 def _stretches(counts: Ints, most: int) -> Iterator[slice]:
     """Consecutive rows with about `most` elements in all; one row at least."""
-    ends = np.cumsum(counts)
+    ends: Ints = np.cumsum(counts)
     first = 0
     while first < len(counts):
-        before = ends[first] - counts[first]
+        before = int(ends[first] - counts[first])
         last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
         yield slice(first, last)
         first = last
@@ -163,11 +176,11 @@ def _pairs_by_tiles(plan: Plan, call: Call, visits: list[Visit]) -> int | None:
     work = sum(v.tiles * ALIKE_WORK if only_distance(mask) else v.area * effort(mask) for mask, v in masks)
     if work > MOST_WORK:
         return None
-    return sum(v.area for v in visits if v.region.full) + _inspect(plan, call)[2]
+    return sum(v.area for v in visits if v.region.full) + _kept_in_partial(plan, call)
 
 
 def _pairs_by_isl(plan: Plan, call: Call) -> int | None:
-    space = Space(plan.shape, tuple(name for name, _ in plan.uniforms))
+    space = space_of(plan.shape, plan.formula, tuple(name for name, _ in plan.uniforms))
     total = 0
     for values in call.rows(plan, call.m):
         known = {name: int(np.ravel(values[name])[0]) for name in space.parameters}
@@ -178,17 +191,17 @@ def _pairs_by_isl(plan: Plan, call: Call) -> int | None:
     return total
 
 
-def _inspect(plan: Plan, call: Call) -> tuple[int, int, int]:
-    """Of the tiles not surely full, pair by pair: those that keep some, those that keep all, and the pairs kept."""
-    totals = np.zeros(3, dtype=np.int64)
+def _kept_in_partial(plan: Plan, call: Call) -> int:
+    """Pairs kept in tiles that are not full, by looking at each."""
+    total = 0
     partial = [(region.mask, run) for region in plan.regions if not region.full for run in region.runs]
     for values in call.rows(plan, ROWS_AT_ONCE) if partial else ():
         for mask, run in partial:
             for part in _stretches(run_lengths(run, values), TILES_AT_ONCE):
                 some = {name: v[part] if np.ndim(v) else v for name, v in values.items()}
-                for kept, size, times in _kept_in_tiles(plan, mask, some, *expand_run(run, some), call):
-                    totals += [(times * part).sum() for part in (kept > 0, kept == size, kept)]
-    return int(totals[0]), int(totals[1]), int(totals[2])
+                for kept, _, times in _kept_in_tiles(plan, mask, some, *expand_run(run, some), call):
+                    total += int((kept * times).sum())
+    return total
 
 
 def _kept_in_tiles(

@@ -75,8 +75,8 @@ class Plan:
     """An ordered list of regions for one tiling.
 
     strategy "run": the kernel's own loops; "list": the same loops expanded to tile lists once a length is known;
-    "table": tile lists found on the device; the full region's tiles surely are full, the partial region's may be
-    anything, and `reason` says what isl could not hold.
+    "table": tile lists found by bounds and evaluation once lengths and inputs are known; `reason` says what isl could
+    not hold, and the one region has no runs, only the mask.
     """
 
     mask: Mask

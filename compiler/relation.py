@@ -11,7 +11,7 @@ from .evaluate import powers
 from .intervals import interval
 from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Not, Or, Read, Truth, Var, conjunction, disjunction
 from .plan import Shape
-from .walk import substitute
+from .walk import substitute, variables
 
 TileSet = isl.Set
 
@@ -40,15 +40,24 @@ def budget(operations: int = BUDGET) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The integers a relation ranges over: q and k, for symbolic n, off = n - m, heads and uniforms."""
+    """The integers a relation ranges over: q and k, for symbolic n, off = n - m, heads and uniforms.
+
+    Only symbols that are used are there: each one more makes every isl operation slower.
+    """
 
     shape: Shape
     uniforms: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ("h", "g")
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """Symbols that stay free."""
-        return ("n", "off", "h", "g", *self.uniforms)
+        return ("n", *(() if self.shape.square else ("off",)), *self.heads, *self.uniforms)
+
+    @property
+    def first_query(self) -> str:
+        """The position of query row 0."""
+        return "0" if self.shape.square else "off"
 
     def local(self) -> isl.LocalSpace:
         """isl's space {[q, k]} with the parameters named."""
@@ -61,7 +70,7 @@ class Space:
 
     def domain(self, padded: bool = False) -> isl.Set:
         """Every (query, key) pair there is; `padded` goes on past the last query."""
-        rows = "off <= q" if padded else "off <= q < n"
+        rows = f"{self.first_query} <= q" + ("" if padded else " < n")
         return isl.Set(self.text(f"[q, k] : {rows} and 0 <= k < n and {self.context()}"))
 
     def context(self) -> str:
@@ -69,11 +78,22 @@ class Space:
         s = self.shape
         size = 1 << s.bits
         group = max(1, s.heads // max(1, s.kv_heads))
-        offset = "off = 0" if s.square else f"{-size} < off < n"
-        return (
-            f"1 <= n <= {size} and {offset} and 0 <= h < {s.heads} "
-            f"and {group} g <= h < {group} g + {group} and 0 <= g < {s.kv_heads}"
-        )
+        known = [f"1 <= n <= {size}"]
+        if not s.square:
+            known.append(f"{-size} < off < n")
+        if "h" in self.heads:
+            known.append(f"0 <= h < {s.heads}")
+        if "g" in self.heads:
+            known.append(f"0 <= g < {s.kv_heads}")
+        if len(self.heads) == 2:
+            known.append(f"{group} g <= h < {group} g + {group}")
+        return " and ".join(known)
+
+
+def space_of(shape: Shape, formula: Formula, uniforms: tuple[str, ...] = ()) -> Space:
+    """The space of a formula: the head symbols it mentions, and its uniforms."""
+    mentioned = variables(formula)
+    return Space(shape, uniforms, tuple(v for v in ("h", "g") if v in mentioned))
 
 
 def affine(expr: Expr, space: Space, local: isl.LocalSpace) -> isl.PwAff:
@@ -82,7 +102,7 @@ def affine(expr: Expr, space: Space, local: isl.LocalSpace) -> isl.PwAff:
         case Const(value):
             return isl.PwAff.from_aff(isl.Aff.zero_on_domain(local).add_constant_val(isl.Val(value)))
         case Var("m"):
-            return affine(Binary("-", Var("n"), Var("off")), space, local)
+            return affine(Var("n") if space.shape.square else Binary("-", Var("n"), Var("off")), space, local)
         case Var(name) if name in ("q", "k"):
             return isl.PwAff.from_aff(isl.Aff.var_on_domain(local, isl.dim_type.set, ("q", "k").index(name)))
         case Var(name):
@@ -244,7 +264,7 @@ def tiles(may: isl.Set, must: isl.Set, space: Space, block_m: int, block_n: int)
     touched = may.apply(classify).coalesce()
     # Keys past the end are holes, so a full tile never needs a bounds check; rows past the end count as
     # rows, so that a ragged last tile is not a special case of its own.
-    everywhere = isl.Set(space.text(f"[q, k] : off <= q and 0 <= k and {space.context()}"))
+    everywhere = isl.Set(space.text(f"[q, k] : {space.first_query} <= q and 0 <= k and {space.context()}"))
     holes = everywhere.subtract(must).apply(classify)
     return Tiles(touched, touched.subtract(holes).coalesce())
 
@@ -257,7 +277,7 @@ def schedules(tile_set: isl.Set, space: Space, block_m: int) -> list[isl.AstNode
     if keys.n_basic_set() > 1:
         keys = keys.make_disjoint().coalesce()
     symbols = ", ".join((*space.parameters, "i"))
-    context = isl.Set(f"[{symbols}] -> {{ : {space.context()} and i >= 0 and {block_m} i < n - off }}")
+    context = isl.Set(f"[{symbols}] -> {{ : {space.context()} and i >= 0 and {block_m} i < n - {space.first_query} }}")
     build = isl.AstBuild.from_context(context)
     nodes: list[isl.AstNode] = []
     for piece in keys.get_basic_sets():
@@ -277,7 +297,7 @@ def pieces(tile_set: isl.Set) -> list[isl.Set]:
 
 def tokens(tile_set: isl.Set, space: Space, block_m: int, block_n: int) -> isl.Set:
     """The (query, key) pairs of some tiles, keys past the end included, rows that exist only."""
-    rows = isl.Set(space.text(f"[q, k] : off <= q < n and 0 <= k and {space.context()}"))
+    rows = isl.Set(space.text(f"[q, k] : {space.first_query} <= q < n and 0 <= k and {space.context()}"))
     return tile_set.apply(to_tiles(space, block_m, block_n).reverse()).intersect(rows)
 
 

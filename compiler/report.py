@@ -16,7 +16,7 @@ MOST_LINES = 4
 STRATEGIES: Mapping[Strategy, str] = {
     "run": "loops in the kernel",
     "list": "loops made into lists of tiles once the lengths are known",
-    "table": "lists of tiles found once the lengths and the inputs are known",
+    "table": "lists of tiles, found by bounds and then pair by pair once lengths and inputs are known",
 }
 
 
@@ -186,12 +186,13 @@ def _plan_lines(report: Report) -> list[str]:
     ]
     if report.reason:
         lines.append(f"  because {report.reason}")
+    if report.strategy == "table":
+        return [*lines, "", *_wrapped("a pair is kept where ", report.regions[-1].mask)]
     lines += ["", "key tiles j of query tile i (`a .. b` leaves out b)"]
     lines += [f"  {name} = {text}" for name, text in report.uniforms]
     for region in report.regions:
-        unsure = report.strategy == "table" and region.kind == "partial"
         title = "full: all pairs are kept" if region.kind == "full" else "partial: pairs are kept where "
-        lines += _wrapped(f"  {'perhaps ' if unsure else ''}{title}", region.mask)
+        lines += _wrapped(f"  {title}", region.mask)
         lines += [f"    {loop}" for loop in region.loops[:MOST_LOOPS]]
         if len(region.loops) > MOST_LOOPS:
             lines.append(f"    and {len(region.loops) - MOST_LOOPS} more")

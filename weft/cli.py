@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from . import __version__
 from .terminal import UsageError, render
@@ -38,7 +39,7 @@ Add = Callable[..., ArgumentParser]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows `?`
+        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character shows `?`
             stream.reconfigure(errors="replace")
     arguments = parser().parse_args(argv)
     module = import_module(f".{COMMANDS[arguments.command]}", __package__)
@@ -85,9 +86,7 @@ def parser() -> ArgumentParser:
 
 def _command(add: Add, name: str, purpose: str, *examples: str) -> ArgumentParser:
     epilog = "examples:\n" + "\n".join(f"  weft {example}" for example in examples)
-    return add(
-        name, help=purpose, description=purpose, epilog=epilog, formatter_class=RawDescriptionHelpFormatter
-    )
+    return add(name, help=purpose, description=purpose, epilog=epilog, formatter_class=RawDescriptionHelpFormatter)
 
 
 def _check(add: Add) -> None:
@@ -150,11 +149,11 @@ def _explain(add: Add) -> None:
     _add_heads(command)
     command.add_argument("--layer", type=int, default=0, help="this layer (default: 0)")
     command.add_argument("--layers", type=positive, default=1, help="number of layers (default: 1)")
-    command.add_argument("--block-m", type=positive, help="queries of a tile (default: what the target runs)")
-    command.add_argument("--block-n", type=positive, help="keys of a tile (default: what the target runs)")
-    command.add_argument("--target", default="sm90", help="sm80, sm90, sm100, gfx942, .. (default: sm90)")
-    command.add_argument("--dtype", choices=DTYPES, default="bf16", help="numbers (default: bf16)")
+    command.add_argument("--block-m", type=positive, default=128, help="queries of a tile (default: 128)")
+    command.add_argument("--block-n", type=positive, default=128, help="keys of a tile (default: 128)")
+    command.add_argument("--dtype", choices=DTYPES, default="bf16", help="type of the numbers (default: bf16)")
     command.add_argument("--source", action="store_true", help="print the generated kernel instead")
+    command.add_argument("--target", default="sm90", help="what the kernel is for: sm80, sm90, .. (default: sm90)")
     _add_inputs(command)
     _add_format(command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from argparse import Namespace
@@ -14,7 +15,6 @@ from .terminal import UsageError, paint, render, require_readable, write_file
 if TYPE_CHECKING:
     from .compiler.report import Report
     from .dsl.loader import Module
-    from .dsl.source import Source
     from .pattern import Pattern
 
 
@@ -57,20 +57,20 @@ def read_module(name: str) -> Module:
     from .dsl.loader import load_file, load_text
 
     if name == "-":
-        return load_text(sys.stdin.read(), "<stdin>")
+        return load_text(read_text(name), "<stdin>")
     return load_file(locate(name))
 
 
 def locate(name: str) -> str:
     """The path of a file or of a shipped pattern; raises UsageError."""
-    import os
-
     from .compiler.catalogue import names, shipped
     from .dsl.diagnostics import did_you_mean
 
     if name.isidentifier() and not os.path.exists(name):
         if name not in names():
-            raise UsageError(f"cannot read {name}: no such file or shipped pattern; {did_you_mean(name, names())}")
+            hint = did_you_mean(name, names())
+            close = f"; {hint}" if hint.startswith("did you mean") else ""
+            raise UsageError(f"cannot read {name}: no such file, and weft ships no pattern of that name{close}")
         return str(shipped(name))
     require_readable(name)
     return name
@@ -80,12 +80,13 @@ def run_fmt(arguments: Namespace) -> int:
     """`weft fmt`."""
     from .dsl.parser import parse
     from .dsl.printer import format_file
+    from .dsl.source import Source
 
     code = 0
     for name in arguments.files:
-        source = read_source(name)
+        source = Source(name if name != "-" else "<stdin>", read_text(name))
         try:
-            text = format_file(parse(source))
+            text = format_file(parse(Source(source.path, source.text.replace("\r\n", "\n"))))
         except CompileError as error:
             print("\n\n".join(render(d, sys.stderr) for d in error.diagnostics), file=sys.stderr)
             code = 1
@@ -101,16 +102,13 @@ def run_fmt(arguments: Namespace) -> int:
     return code
 
 
-def read_source(name: str) -> Source:
-    """A file's text as it is, or standard input (`-`)."""
-    from .dsl.source import Source
-
-    if name == "-":
-        return Source("<stdin>", sys.stdin.read())
-    require_readable(name)
+def read_text(name: str) -> str:
+    """A file's text, line breaks as they are, or standard input (`-`)."""
+    if name != "-":
+        require_readable(name)
     try:
-        with open(name, encoding="utf-8-sig", newline="") as file:
-            return Source(name, file.read())
+        with open(name if name != "-" else sys.stdin.fileno(), "rb", closefd=name != "-") as file:
+            return file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CompileError([Diagnostic("E012", None, f"{name}: is not UTF-8 (byte {error.start})")]) from None
 
@@ -118,13 +116,14 @@ def read_source(name: str) -> Source:
 def run_stubs(arguments: Namespace) -> int:
     """`weft stubs`."""
     from .dsl.parser import parse
+    from .dsl.source import Source
     from .stubs import stub_text
 
     for name in arguments.files:
         if not name.endswith(".sparse"):
             raise UsageError(f"{name} is not named NAME.sparse")
         target = name.removesuffix(".sparse") + ".pyi"
-        write_file(target, stub_text(parse(read_source(name))))
+        write_file(target, stub_text(parse(Source(name, read_text(name).replace("\r\n", "\n")))))
         print(f"wrote {target}")
     return 0
 
@@ -187,38 +186,36 @@ def run_explain(arguments: Namespace) -> int:
     if heads % kv_heads:
         raise UsageError(f"{heads} heads are not a multiple of {kv_heads} key/value heads")
     if arguments.source:
-        shape = {"heads": heads, "kv_heads": kv_heads, "layer": arguments.layer, "layers": arguments.layers}
-        target = {"target": arguments.target, "dtype": arguments.dtype, "head_dim": arguments.head_dim}
-        try:
-            print(pattern.source(n=n, m=m, **target, **shape))
-        except ValueError as error:
-            raise_usage(error)
+        print_source(pattern, arguments, n, m, heads, kv_heads)
         return 0
     report = make_report(pattern, arguments, n, m, heads, kv_heads)
     print(json.dumps(as_dict(report), indent=2) if arguments.format == "json" else as_text(report))
     return 0
 
 
+def print_source(pattern: Pattern, arguments: Namespace, n: int, m: int, heads: int, kv_heads: int) -> None:
+    """The generated kernel."""
+    shape = {"n": n, "m": m, "heads": heads, "kv_heads": kv_heads}
+    shape |= {"layer": arguments.layer, "layers": arguments.layers, "head_dim": arguments.head_dim}
+    try:
+        print(pattern.source(target=arguments.target, dtype=arguments.dtype, **shape))
+    except ValueError as error:
+        raise_usage(error)
+
+
 def make_report(pattern: Pattern, arguments: Namespace, n: int, m: int, heads: int, kv_heads: int) -> Report:
-    """The report of a pattern for the sizes and the target of a command line."""
-    from .codegen.configure import configure
+    """The report of a pattern for the sizes of a command line."""
     from .compiler.report import Call, explain
     from .inputs import host_arrays
 
-    target: str = arguments.target
-    arch = int(target[2:]) if target.startswith("sm") and target[2:].isdecimal() else 0
-    config = configure(arch, arguments.dtype, arguments.head_dim, m, tma=arch >= 90)
     where = {"heads": heads, "kv_heads": kv_heads, "layer": arguments.layer, "layers": arguments.layers}
     mask = pattern.bind(**where)
     arrays = host_arrays(pattern, mask, arguments, n, m, heads, needed=False)
     start = time.perf_counter()
-    blocks = {"block_m": arguments.block_m or config.block_m, "block_n": arguments.block_n or config.block_n}
-    plan = pattern.plan(n, m, **where, **blocks)
+    plan = pattern.plan(n, m, **where, block_m=arguments.block_m, block_n=arguments.block_n)
     plan_ms = 1000 * (time.perf_counter() - start)
     call = Call(n, m, heads, kv_heads, arguments.head_dim, 4 if arguments.dtype == "fp32" else 2)
-    return explain(
-        plan, call, where=pattern.where, parameters=parameters(pattern), inputs=arrays, plan_ms=plan_ms
-    )
+    return explain(plan, call, where=pattern.where, parameters=parameters(pattern), inputs=arrays, plan_ms=plan_ms)
 
 
 def parameters(pattern: Pattern) -> tuple[tuple[str, str], ...]:

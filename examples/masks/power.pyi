@@ -1,0 +1,8 @@
+# Written by `weft stubs`; run it again when the .sparse file changes.
+from weft import Pattern
+
+__all__ = ["power"]
+
+# power(window: int = 5, block: tokens = 256)
+power: Pattern
+"""PowerAttention (Chen et al. 2025, arXiv:2503.03588): near blocks, blocks 1, 2, 4, 8, .. back, and the first."""
