@@ -9,7 +9,7 @@ from ..compiler.evaluate import truth
 from ..compiler.expand import TileLists
 from ..compiler.ir import Compare, Var, conjunction
 from ..compiler.plan import Plan, Tiling
-from .tables import TORCH
+from .search import TORCH
 
 # Query and key rows of a tile: large enough that a matrix product outweighs the call.
 CPU_TILING = Tiling(256, 128)

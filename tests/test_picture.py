@@ -29,7 +29,7 @@ def test_counts_by_brute_force(name: str, n: int, cells: int) -> None:
     np.testing.assert_allclose(picture(name, n, heads, head, cells), wanted)
 
 
-@pytest.mark.parametrize("name", ["sliding_window", "longformer", "power_attention", "flat_butterfly"])
+@pytest.mark.parametrize("name", ["sliding_window", "longformer", "power_attention", "dilated_window"])
 def test_long_pictures_agree_with_the_mask(name: str) -> None:
     """Beyond the exact length: nothing kept is blank and nothing dropped is dark."""
     n, cells = 4608, 16
@@ -106,7 +106,11 @@ def test_svg_draws_every_cell_once() -> None:
     for path in xml.fromstring(draw_svg(shown, "a")).iter("{http://www.w3.org/2000/svg}path"):
         for part in path.attrib["d"].split("z")[:-1]:
             corner, size = part[1:].split("h", 1)
-            (x, y), wide, high = map(int, corner.split()), int(size.split("v")[0]), int(size.split("v")[1].split("h")[0])
+            (x, y), wide, high = (
+                map(int, corner.split()),
+                int(size.split("v")[0]),
+                int(size.split("v")[1].split("h")[0]),
+            )
             drawn[y : y + high, x : x + wide] += float(path.attrib["opacity"])
     assert np.array_equal(drawn, levels(shown) / 4)
 

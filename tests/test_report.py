@@ -71,7 +71,9 @@ def test_counts_by_brute_force(name: str, n: int, m: int) -> None:
 def test_golden() -> None:
     pattern = weft.load("sliding_window")
     n = 1 << 20
-    text = as_text(explain(pattern.plan(n), Call(n, n, 1, 1, 128), where="w.sparse:1:1", parameters=(("window", "4096"),)))
+    text = as_text(
+        explain(pattern.plan(n), Call(n, n, 1, 1, 128), where="w.sparse:1:1", parameters=(("window", "4096"),))
+    )
     assert text + "\n" == dedent(
         """\
         pattern sliding_window (w.sparse:1:1)

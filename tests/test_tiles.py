@@ -13,7 +13,8 @@ from tests.brute import PATTERNS, Bools
 from tests.brute import load as load_shipped
 from tests.oracle import SMALL, definition, small_inputs
 from tests.strategies import HEADS, LAYERS, files
-from weft.codegen.tables import TORCH, gather, tile_lists
+from weft.codegen.search import TORCH
+from weft.codegen.tables import gather, tile_lists
 from weft.compiler.dense import dense_mask
 from weft.compiler.evaluate import INTEGERS, number, truth
 from weft.compiler.expand import NUMPY, expand, expand_run, query_tiles, row_values
