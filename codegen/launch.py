@@ -123,6 +123,7 @@ def upload(lists: list[TileLists], device: torch.device) -> DeviceLists:
 
 def run(
     kernel: Kernel,
+    function: Any,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -130,14 +131,14 @@ def run(
     lists: DeviceLists | None,
     tables: Mapping[str, torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Launch on tensors `[B, H, m, D]` and `[B, G, n, D]`; returns the output and the log-sum-exp `[B, H, m]`."""
+    """Launch a built kernel on tensors `[B, H, m, D]` and `[B, G, n, D]`; returns the output and the log-sum-exp `[B, H, m]`."""
     batch, heads, m, _ = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(batch, heads, m, dtype=torch.float32, device=q.device)
     arguments = arguments_for(kernel, q, k, v, out, lse, scale, lists, tables)
     programs = -(-m // kernel.config.block_m) * batch * heads
     with torch.cuda.device(q.device) if q.device.type == "cuda" else nullcontext():
-        build(kernel)[(programs,)](*arguments, **launch_options(kernel))
+        function[(programs,)](*arguments, **launch_options(kernel))
     return out, lse
 
 

@@ -165,7 +165,7 @@ def _exact_pairs(plan: Plan, call: Call, visits: list[Visit]) -> Amount | None:
         plain = fine.strategy != "table" and all("j" not in variables(run.guard) for run in loops)
         if plain and (found := _pairs_by_tiles(fine, call, _visits(fine, call))) is not None:
             return Amount(found)
-        if side == 1 and (found := _pairs_by_isl(plan, call)) is not None:
+        if side == 1 and (found := pairs_by_isl(plan, call)) is not None:
             return Amount(found)
     return None
 
@@ -179,7 +179,8 @@ def _pairs_by_tiles(plan: Plan, call: Call, visits: list[Visit]) -> int | None:
     return sum(v.area for v in visits if v.region.full) + _kept_in_partial(plan, call)
 
 
-def _pairs_by_isl(plan: Plan, call: Call) -> int | None:
+def pairs_by_isl(plan: Plan, call: Call) -> int | None:
+    """Kept pairs as isl counts them; None where that takes long."""
     space = space_of(plan.shape, plan.formula, tuple(name for name, _ in plan.uniforms))
     total = 0
     for values in call.rows(plan, call.m):

@@ -16,7 +16,7 @@ MOST_LINES = 4
 STRATEGIES: Mapping[Strategy, str] = {
     "run": "loops in the kernel",
     "list": "loops made into lists of tiles once the lengths are known",
-    "table": "lists of tiles, found by bounds and then pair by pair once lengths and inputs are known",
+    "table": "lists of tiles, found by bounds and then pair by pair in each call",
 }
 
 
@@ -193,7 +193,7 @@ def _plan_lines(report: Report) -> list[str]:
     for region in report.regions:
         title = "full: all pairs are kept" if region.kind == "full" else "partial: pairs are kept where "
         lines += _wrapped(f"  {title}", region.mask)
-        lines += [f"    {loop}" for loop in region.loops[:MOST_LOOPS]]
+        lines += [line for loop in region.loops[:MOST_LOOPS] for line in _wrapped("    ", loop)]
         if len(region.loops) > MOST_LOOPS:
             lines.append(f"    and {len(region.loops) - MOST_LOOPS} more")
     return lines if report.regions else [*lines, "  none"]

@@ -171,7 +171,10 @@ def test_test(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert data["schema"] == "weft.test/1" and data["ok"] and len(data["cases"]) == 8
     from weft import trial
 
-    monkeypatch.setattr(trial, "dense_mask", lambda *_: np.zeros((1, 1), dtype=bool))
+    def nothing(*_: object) -> object:
+        return np.zeros((1, 1), dtype=bool)
+
+    monkeypatch.setattr(trial, "dense_mask", nothing)
     assert main(["test", "good.sparse", "-n", "1"]) == 1
     assert "FAIL" in capsys.readouterr().out
 

@@ -5,6 +5,7 @@ import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,11 @@ def test_readme_python_runs() -> None:
     import torch
 
     call, before = blocks("python")[:2]
-    values = {"q": torch.randn(1, 2, 700, 16), "k": torch.randn(1, 2, 700, 16), "v": torch.randn(1, 2, 700, 16)}
+    values: dict[str, Any] = {
+        "q": torch.randn(1, 2, 700, 16),
+        "k": torch.randn(1, 2, 700, 16),
+        "v": torch.randn(1, 2, 700, 16),
+    }
     exec(call, values)
     assert values["out"].shape == (1, 2, 700, 16)
     exec(before.split("block_mask")[0], values)

@@ -2,6 +2,7 @@
 
 import tracemalloc
 import xml.etree.ElementTree as xml
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from weft.compiler.plan import Shape
 NAMES = ("sliding_window", "longformer", "power_attention", "bigbird", "s2_attention")
 
 
-def picture(name: str, n: int, heads: int = 1, head: int = 0, cells: int = 64, **params: int) -> np.ndarray:
+def picture(name: str, n: int, heads: int = 1, head: int = 0, cells: int = 64, **params: Any) -> np.ndarray:
     pattern = weft.load(name, **params)
     return shades(pattern.bind(heads), n, Shape(True, heads, heads), {}, head, cells)
 

@@ -28,7 +28,7 @@ class TensorError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What calls with the same lengths and inputs share. `alive` keeps the inputs' memory from being reused."""
+    """What calls with the same lengths and inputs share. `alive` keeps what the key names by identity."""
 
     lists: Any
     tables: Any
@@ -86,8 +86,8 @@ def attention(
     chosen = choose_backend(pattern, q, backend)
     batch, heads, m, head_dim = q.shape
     kv_heads, n = k.shape[1], k.shape[2]
-    mask = pattern.bind(heads, kv_heads, layer, layers)
     factor = head_dim**-0.5 if scale is None else float(scale)
+    mask = pattern.bind(heads, kv_heads, layer, layers)
     if not q.numel() or not k.numel():
         host_inputs(pattern, mask, inputs, n, m, heads, batch)
         lse = torch.full((batch, heads, m), float("-inf"), device=q.device)
@@ -95,14 +95,13 @@ def attention(
     if factor <= 0:
         # The kernels take the largest score before scaling, which needs a positive scale.
         q, factor = q * (-1.0 if factor < 0 else 0.0), -factor or 1.0
-    shape = pattern.shape(n, m, heads, kv_heads, layer, layers)
     match chosen:
         case "reference":
-            return _reference(pattern, mask, q, k, v, factor, shape, inputs)
+            return _reference(pattern, mask, q, k, v, factor, inputs)
         case "cpu":
-            return _cpu(pattern, mask, q, k, v, factor, shape, inputs)
+            return _cpu(pattern, q, k, v, factor, (layer, layers), inputs)
         case _:
-            return _kernel(pattern, mask, q, k, v, factor, shape, chosen, tf32, inputs)
+            return _kernel(pattern, q, k, v, factor, (layer, layers), chosen, tf32, inputs)
 
 
 def check_tensors(pattern: Pattern, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
@@ -171,7 +170,6 @@ def _reference(
     k: torch.Tensor,
     v: torch.Tensor,
     scale: float,
-    shape: Shape,
     inputs: Mapping[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
@@ -204,7 +202,8 @@ def prepared(
     kernel: bool,
 ) -> Prepared:
     """Tile lists and tables, remembered for the same plan, lengths and unchanged inputs."""
-    key = (plan, n, m, batch, kernel, device, *((name, id(x), getattr(x, "_version", None)) for name, x in inputs.items()))
+    names = [(name, id(x), getattr(x, "_version", None)) for name, x in inputs.items()]
+    key = (id(plan), n, m, batch, kernel, device, *names)
     # numpy arrays and lists may change unseen; only tensors count their changes.
     lasting = all(hasattr(x, "_version") and not x.is_inference() for x in inputs.values())
     with _lock:
@@ -246,50 +245,66 @@ def _prepare(
         if plan.strategy != "run":
             lists = upload([tile_lists(plan, tables.of(b), n, m, device) for b in rows], device)
         arrays = {name: torch.from_numpy(a).to(torch.int32).to(device) for name, a in tables.arrays.items()}
-    return Prepared(lists, arrays, tuple(inputs.values()))
+    return Prepared(lists, arrays, (plan, *inputs.values()))
 
 
 def _cpu(
     pattern: Pattern,
-    mask: Mask,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
     scale: float,
-    shape: Shape,
+    layers: tuple[int, int],
     inputs: Mapping[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from .codegen.cpu import CPU_TILING, attend_cpu
     from .compiler.pipeline import make_plan
 
-    plan = make_plan(mask, shape, CPU_TILING)
-    made = prepared(pattern, plan, k.shape[2], q.shape[2], q.shape[1], q.shape[0], q.device, inputs, False)
+    heads, kv_heads, m, n = q.shape[1], k.shape[1], q.shape[2], k.shape[2]
+
+    shape = pattern.shape(n, m, heads, kv_heads, *layers)
+
+    def make() -> Plan:
+        return make_plan(pattern.bind(heads, kv_heads, *layers), shape, CPU_TILING)
+
+    plan = pattern.remember(("cpu", heads, kv_heads, shape, *layers), make)
+    made = prepared(pattern, plan, n, m, heads, q.shape[0], q.device, inputs, False)
     return attend_cpu(plan, made.lists, made.tables, q, k, v, scale)
 
 
 def _kernel(
     pattern: Pattern,
-    mask: Mask,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
     scale: float,
-    shape: Shape,
+    layers: tuple[int, int],
     backend: str,
     tf32: bool,
     inputs: Mapping[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from .codegen.configure import suits_hopper
-    from .codegen.launch import DTYPES, architecture, describable, kernel_for, run
+    from .codegen.launch import DTYPES, architecture, build, describable, kernel_for, run
 
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     arch = architecture(q.device)
-    dtype, head_dim, m = DTYPES[q.dtype], q.shape[3], q.shape[2]
+    dtype = DTYPES[q.dtype]
+    batch, heads, m, head_dim = q.shape
+    kv_heads, n = k.shape[1], k.shape[2]
     tma = arch >= 90 and head_dim * q.element_size() % 16 == 0 and describable(q, k, v)
     if backend == "hopper" and not suits_hopper(arch, dtype, head_dim, m, tma):
         why = "it needs compute capability 9.0, a 16-bit dtype, head_dim 33 to 128, over 64 queries, 16-byte strides"
         raise TensorError(f"pattern `{pattern.name}`: backend 'hopper' cannot run q {list(q.shape)}: {why}")
-    batched = tuple(t.name for t in mask.tables if t.source and getattr(inputs.get(t.source), "ndim", 1) == 2)
-    kernel = kernel_for(mask, shape, dtype, head_dim, m, arch, tma, batched, tf32, hopper=backend != "triton")
-    made = prepared(pattern, kernel.plan, k.shape[2], m, q.shape[1], q.shape[0], q.device, inputs, True)
-    return run(kernel, q, k, v, scale, made.lists, made.tables)
+    flat = tuple(name for name, x in inputs.items() if getattr(x, "ndim", 1) == 2)
+    shape = pattern.shape(n, m, heads, kv_heads, *layers)
+
+    def make() -> tuple[Any, Any]:
+        mask = pattern.bind(heads, kv_heads, *layers)
+        batched = tuple(t.name for t in mask.tables if t.source in flat)
+        kernel = kernel_for(mask, shape, dtype, head_dim, m, arch, tma, batched, tf32, hopper=backend != "triton")
+        return kernel, build(kernel)
+
+    key = (backend, heads, kv_heads, shape, min(m, 128), head_dim, dtype, arch, tma, tf32, flat, *layers)
+    kernel, function = pattern.remember(key, make)
+    made = prepared(pattern, kernel.plan, n, m, heads, batch, q.device, inputs, True)
+    return run(kernel, function, q, k, v, scale, made.lists, made.tables)

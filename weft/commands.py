@@ -138,9 +138,10 @@ def chosen_pattern(arguments: Namespace) -> Pattern:
 def value(text: str) -> Any:
     """A parameter's value: a number, `true`, rows of numbers, or else an expression as text."""
     try:
-        return json.loads(text)
+        found: Any = json.loads(text)
     except ValueError:
         return text
+    return text if found is None or isinstance(found, float | str | dict) else found
 
 
 def run_show(arguments: Namespace) -> int:

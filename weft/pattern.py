@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# Kernels and plans a pattern keeps at hand.
+MOST_REMEMBERED = 64
+
+
 class Pattern:
     """One pattern of a `.sparse` file with some of its parameters given."""
 
@@ -29,6 +34,7 @@ class Pattern:
         self.definition = definition
         self.given = dict(given or {})
         self._masks: dict[tuple[int, int, int, int], Mask] = {}
+        self._memory: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     @property
     def name(self) -> str:
@@ -84,20 +90,36 @@ class Pattern:
             self._masks[key] = lower(self.module, self.definition, self.given, shape)
         return self._masks[key]
 
+    def remember(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What `make` gave for a key, made once while it is among the latest ones; a call must not plan twice."""
+        if key not in self._memory:
+            made = make()
+            self._memory[key] = made
+            while len(self._memory) > MOST_REMEMBERED:
+                self._memory.popitem(last=False)
+            return made
+        return self._memory[key]
+
     def shape(
         self, n: int, m: int, heads: int = 1, kv_heads: int | None = None, layer: int = 0, layers: int = 1
     ) -> Shape:
         """The smallest description of a call that the plan depends on, so that plans are shared."""
+        differ, powers = self.remember(
+            ("facts", heads, kv_heads, layer, layers), lambda: self._facts(heads, kv_heads, layer, layers)
+        )
+        bits = (max(n, m, 1) - 1).bit_length()
+        bits = max(10, bits) if powers else max(20, bits)
+        if not differ:
+            return Shape(n == m, bits=bits)
+        return Shape(n == m, heads, kv_heads or heads, bits=bits)
+
+    def _facts(self, heads: int, kv_heads: int | None, layer: int, layers: int) -> tuple[bool, bool]:
+        """Whether heads differ, and whether the plan depends on how large positions get."""
         from .compiler.dense import depends_on_head
         from .compiler.walk import has_powers
 
         mask = self.bind(heads, kv_heads, layer, layers)
-        longest = max(n, m, 1)
-        bits = (longest - 1).bit_length()
-        bits = max(10, bits) if has_powers(mask.formula) else max(20, bits)
-        if not depends_on_head(mask):
-            return Shape(n == m, bits=bits)
-        return Shape(n == m, heads, kv_heads or heads, bits=bits)
+        return depends_on_head(mask), has_powers(mask.formula)
 
     def mask(
         self,
