@@ -1,6 +1,7 @@
 """One environment for all tests: Triton's interpreter where there is no GPU, repeatable Hypothesis, private caches."""
 
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,20 +39,22 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:  # pyright
 
 def _mend_interpreter() -> None:
     """What the interpreter of Triton 3.6 and 3.7 gets wrong under today's numpy."""
-    from triton.runtime import interpreter
+    from importlib import import_module
 
-    def index(tensor: object) -> int:
-        return int(np.asarray(tensor.handle.data).reshape(-1)[0])  # type: ignore[attr-defined]
+    interpreter: Any = import_module("triton.runtime.interpreter")
+
+    def index(tensor: Any) -> int:
+        return int(np.asarray(tensor.handle.data).reshape(-1)[0])
 
     # 3.6 turns one-element arrays into integers, which numpy 2.4 refuses: range(low, high) fails.
     original = interpreter._patch_lang_tensor
 
-    def patch(tensor: object, *scope: object) -> None:
+    def patch(tensor: Any, *scope: Any) -> None:
         original(tensor, *scope)
         if scope:
-            scope[0].set_attr(tensor, "__index__", index)  # type: ignore[attr-defined]
+            scope[0].set_attr(tensor, "__index__", index)
         else:
-            tensor.__index__ = index  # type: ignore[attr-defined]
+            tensor.__index__ = index
 
     interpreter._patch_lang_tensor = patch
 

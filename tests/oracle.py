@@ -5,7 +5,7 @@ head_dim keys a batch element, output * count is 1 where a key was attended, 2 w
 log-sum-exp is log(count). A numeric tolerance would miss one dropped key in a thousand; this cannot.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -62,7 +62,7 @@ def small_inputs(pattern: weft.Pattern, n: int, m: int, seed: int = 0, heads: in
 
 
 @contextmanager
-def poisoned() -> Iterator[None]:
+def poisoned() -> Generator[None]:
     """Outputs start as NaN, so that what a kernel does not write shows."""
     empty = torch.empty
 
@@ -180,7 +180,7 @@ def assert_close(
     scale: float | None = None,
 ) -> None:
     """Row by row at most twice the error of the dense computation in the same dtype, plus one rounding of V."""
-    kept = torch.from_numpy(np.array(mask)).to(q.device)
+    kept = torch.as_tensor(np.array(mask), device=q.device)
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     out, lse = exact(q, k, v, kept, factor, torch.float64)
     rough, rough_lse = exact(q, k, v, kept, factor, q.dtype)

@@ -1,4 +1,4 @@
-"""Random patterns as text, from a seed alone: for machines without Hypothesis, and failures that can be read and kept."""
+"""Random patterns as text, from a seed alone: failures can be read, kept and repeated anywhere."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ class Dice:
 
     def width(self) -> int:
         """Small, near a tile's edge, or large."""
-        return [self.number(0, 12), self.number(60, 68), self.number(120, 132), self.number(200, 700)][self.number(0, 3)]
+        low, high = ((0, 12), (60, 68), (120, 132), (200, 700))[self.number(0, 3)]
+        return self.number(low, high)
 
     def block(self) -> int:
         return [3, 8, 16, 48, 64, 100, 128][self.number(0, 6)]
@@ -60,7 +61,7 @@ ODD: tuple[Make, ...] = (
     lambda d: f"q - k in powers({d.number(2, 3)})",
     lambda d: f"(q ^ k) & {d.number(1, 15)} == 0",
     lambda d: f"q * k % {d.number(2, 9)} == 0",
-    lambda d: f"k // {d.block()} in sample({d.number(1, 4)}, n // {d.block()} + 1, {d.number(0, 9)}, h, q // {d.block()})",
+    lambda d: f"k // {d.block()} in sample({d.number(1, 4)}, n // 16 + 1, {d.number(0, 9)}, h, q // {d.block()})",
     lambda d: f"k in sample({d.number(2, 6)}, n, {d.number(0, 9)})",
 )
 # What a pattern may declare, and the conditions that it may use then.

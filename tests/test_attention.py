@@ -1,4 +1,4 @@
-"""Attention through the CPU back end and, in the interpreter, the Triton kernels: exact masks, values, shapes, errors."""
+"""Attention by the CPU back end and, in the interpreter, by the kernels: exact masks, values, shapes, errors."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -149,7 +149,7 @@ def test_large_scores_do_not_overflow(backend: str) -> None:
 def test_empty_rows_are_zero_and_minus_infinity(backend: str) -> None:
     pattern = weft.load(GAPS)
     out, lse = run(pattern, *tensors(100, 100, 1, 1, 32, torch.float32), backend=backend)
-    empty = ~torch.from_numpy(definition(pattern, 100, 100).any(-1)[0])
+    empty = ~torch.as_tensor(definition(pattern, 100, 100)[0].any(-1))
     assert empty.sum() > 30
     assert not out[0, 0, empty].any() and (lse[0, 0, empty] == float("-inf")).all()
     assert lse[0, 0, ~empty].isfinite().all()
@@ -238,7 +238,7 @@ def test_threads(text: str) -> None:
     def one(seed: int) -> None:
         n = 40 + 13 * (seed % 4)
         q, k, v = tensors(n, n, 2, 1, 32, torch.float32, seed=seed)
-        inputs = small_inputs(pattern, n, n, seed)
+        inputs: dict[str, Any] = {**small_inputs(pattern, n, n, seed)}
         for _ in range(3):
             got = run(pattern, q, k, v, **inputs)
             assert_close(got, q, k, v, definition(pattern, n, n, 2, **inputs))
@@ -315,9 +315,9 @@ def test_wrong_back_ends() -> None:
     pattern, good = weft.load(WINDOW), torch.zeros(GOOD)
     with pytest.raises(ValueError, match=r"`window`: unknown backend 'cuda', known: auto"):
         pattern.attention(good, good, good, backend="cuda")
-    with pytest.raises(weft.TensorError, match="`window`.*'hopper' got tensors on cpu"):
+    with pytest.raises(weft.TensorError, match=r"`window`.*'hopper' got tensors on cpu"):
         pattern.attention(good, good, good, backend="hopper")
-    with pytest.raises(weft.TensorError, match="`window`.*'triton' has no float64"):
+    with pytest.raises(weft.TensorError, match=r"`window`.*'triton' has no float64"):
         if HAS_GPU:
             good = good.cuda()
         pattern.attention(good.double(), good.double(), good.double(), backend="triton")

@@ -19,7 +19,6 @@ from weft.compiler.dense import dense_mask
 from weft.compiler.evaluate import INTEGERS, number, truth
 from weft.compiler.expand import NUMPY, expand, expand_run, query_tiles, row_values
 from weft.compiler.intervals import Interval, interval, read_key, verdict
-from weft.compiler.ir import Read
 from weft.compiler.pipeline import make_plan
 from weft.compiler.plan import Plan, Shape, Tiling
 from weft.compiler.walk import expressions, parts, reads
@@ -46,7 +45,8 @@ def tiles_of(mask: Bools, tiling: Tiling) -> tuple[Bools, Bools]:
     room[:, :m, :n] = mask
     touched = room.reshape(heads, rows, tiling.block_m, columns, tiling.block_n).any(axis=(2, 4))
     room[:, m:] = True
-    return touched, room.reshape(heads, rows, tiling.block_m, columns, tiling.block_n).all(axis=(2, 4)) & touched
+    filled = room.reshape(heads, rows, tiling.block_m, columns, tiling.block_n).all(axis=(2, 4))
+    return np.asarray(touched), np.asarray(filled & touched)
 
 
 def listed(plan: Plan, lists: Any, mask: Bools) -> tuple[Bools, Bools]:
@@ -93,8 +93,9 @@ def check_regions(plan: Plan, mask: Bools, tables: dict[str, np.ndarray], n: int
             for row, j in zip(*expand_run(run, values), strict=True):
                 h, i = divmod(int(row), count)
                 q = np.arange(i * block_m, min(m, (i + 1) * block_m))[:, None] + (n - m)
-                k = np.arange(j * block_n, (j + 1) * block_n)[None, :]
-                here = {name: x if np.ndim(x) == 0 else x[row] for name, x in values.items()} | {"q": q, "k": k}
+                k = np.arange(int(j) * block_n, int(j + 1) * block_n)[None, :]
+                here: dict[str, Any] = {name: x if np.ndim(x) == 0 else x[row] for name, x in values.items()}
+                here |= {"q": q, "k": k}
                 got = np.broadcast_to(truth(region.mask, here, tables, NUMPY), (len(q), k.shape[1]))
                 want = room[h, i * block_m : i * block_m + len(q), j * block_n : (j + 1) * block_n]
                 assert np.array_equal(got, want), f"head {h}, tile ({i}, {j}), mask {region.mask}"
@@ -102,7 +103,8 @@ def check_regions(plan: Plan, mask: Bools, tables: dict[str, np.ndarray], n: int
 
 def plan_of(pattern: weft.Pattern, n: int, m: int, heads: int, kv_heads: int, tiling: Tiling, **rest: int) -> Plan:
     layer, layers = rest.get("layer", 0), rest.get("layers", 1)
-    return make_plan(pattern.bind(heads, kv_heads, layer, layers), pattern.shape(n, m, heads, kv_heads, layer, layers), tiling)
+    shape = pattern.shape(n, m, heads, kv_heads, layer, layers)
+    return make_plan(pattern.bind(heads, kv_heads, layer, layers), shape, tiling)
 
 
 lengths = st.tuples(st.integers(1, 90), st.integers(1, 90))
@@ -167,19 +169,22 @@ def test_loops_visit_what_the_lists_hold(name: str) -> None:
         pytest.skip("no loops: the tiles depend on data")
     for n in (64, 1000, 2500, 4999, 5000):
         lists = expand(plan, n, n, {t.name: np.asarray(t.values) for t in plan.mask.tables})
-        for row in range(len(lists.start) - 1):
-            for part in (lists.tiles[lists.start[row] : lists.split[row]], lists.tiles[lists.split[row] : lists.start[row + 1]]):
-                assert (np.diff(part) > 0).all()
-            tiles = lists.tiles[lists.start[row] : lists.start[row + 1]]
+        for begin, middle, end in zip(lists.start[:-1], lists.split, lists.start[1:], strict=True):
+            tiles = lists.tiles[begin:end]
+            assert (np.diff(tiles[: middle - begin]) > 0).all() and (np.diff(tiles[middle - begin :]) > 0).all()
             assert len(np.unique(tiles)) == len(tiles)
             assert not len(tiles) or (tiles.min() >= 0 and tiles.max() < -(-n // 64))
 
 
 def test_full_tiles_are_found() -> None:
     """Nothing above would fail if no tile were ever called full."""
-    for name, least in (("causal_attention", 0.8), ("sliding_window", 0.4), ("longformer", 0.5), ("prefix_lm", 0.8)):
-        given_ = {"window": 512} if name in ("sliding_window", "longformer") else {"prefix": 700} if name == "prefix_lm" else {}
-        plan = load_shipped(name, **given_).plan(4096)
+    for name, least, params in (
+        ("causal_attention", 0.8, {}),
+        ("sliding_window", 0.4, {"window": 512}),
+        ("longformer", 0.5, {"window": 512}),
+        ("prefix_lm", 0.8, {"prefix": 700}),
+    ):
+        plan = load_shipped(name, **params).plan(4096)
         lists = expand(plan, 4096, 4096, {})
         assert (lists.split - lists.start[:-1]).sum() / len(lists.tiles) > least, name
 
@@ -220,5 +225,4 @@ def test_intervals_hold_every_value(file: File, size: tuple[int, int], data: st.
 
 def test_reads_have_names_of_their_own() -> None:
     pattern = weft.load("pattern p { input doc[token]: int\n keep doc[q] == doc[k] }")
-    found = [read for read in reads(pattern.bind().formula) if isinstance(read, Read)]
-    assert len({read_key(read) for read in found}) == 2
+    assert len({read_key(read) for read in reads(pattern.bind().formula)}) == 2
