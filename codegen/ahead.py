@@ -11,7 +11,7 @@ import torch
 
 from .configure import Dtype
 from .forward import Kernel, used_tables
-from .launch import DeviceLists, arguments_for, build, launch_options
+from .launch import DeviceLists, arguments_for, launcher
 
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -86,11 +86,12 @@ def compile_kernel(kernel: Kernel, target: Target, heads: int = 1, kv_heads: int
     ints = torch.zeros(16, dtype=torch.int32)
     lists = None if kernel.plan.strategy == "run" else DeviceLists(ints, ints.clone(), ints.clone(), 0)
     tables = {name: ints.clone() for name in used_tables(kernel.plan)}
-    arguments = arguments_for(kernel, q, k, k.clone(), q.clone(), torch.empty(1, heads, tokens), 1.0, lists, tables)
-    function = build(kernel)
+    launch = launcher(kernel)
+    arguments = arguments_for(launch, q, k, k.clone(), q.clone(), torch.empty(1, heads, tokens), 1.0, lists, tables)
+    function = launch.function
     with _pretend(target):
         # Triton keeps what it compiled by device number; the stub's number must not outlive this target.
         function.device_caches.pop(-1, None)
-        compiled = function.run(*arguments, grid=(1,), warmup=True, **launch_options(kernel))
+        compiled = function.run(*arguments, grid=(1,), warmup=True, **launch.options)
         function.device_caches.pop(-1, None)
     return compiled

@@ -1,6 +1,6 @@
 """Running a generated kernel: pick its configuration, build its arguments, launch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -121,9 +121,28 @@ def upload(lists: list[TileLists], device: torch.device) -> DeviceLists:
     return DeviceLists(*(torch.cat(part).to(torch.int32).to(device) for part in (starts, splits, tiles)), step)
 
 
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """A kernel with all that its launches share. `compiled` holds machine code by device, once it is there."""
+
+    kernel: Kernel
+    function: Any
+    options: dict[str, int]
+    tables: tuple[str, ...]
+    describe: tuple[Callable[[torch.Tensor], Any], ...]
+    compiled: dict[int, Any]
+
+
+@lru_cache(maxsize=512)
+def launcher(kernel: Kernel) -> Launcher:
+    """The launcher of a kernel; generates and imports its module."""
+    return Launcher(
+        kernel, build(kernel), launch_options(kernel), used_tables(kernel.plan), tuple(_describers(kernel)), {}
+    )
+
+
 def run(
-    kernel: Kernel,
-    function: Any,
+    launch: Launcher,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -131,19 +150,31 @@ def run(
     lists: DeviceLists | None,
     tables: Mapping[str, torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Launch a built kernel on tensors `[B, H, m, D]` and `[B, G, n, D]`; returns the output and the log-sum-exp `[B, H, m]`."""
+    """Launch on q `[B, H, m, D]`, k and v `[B, G, n, D]`; returns the output and the log-sum-exp `[B, H, m]`."""
     batch, heads, m, _ = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(batch, heads, m, dtype=torch.float32, device=q.device)
-    arguments = arguments_for(kernel, q, k, v, out, lse, scale, lists, tables)
-    programs = -(-m // kernel.config.block_m) * batch * heads
-    with torch.cuda.device(q.device) if q.device.type == "cuda" else nullcontext():
-        function[(programs,)](*arguments, **launch_options(kernel))
+    arguments = arguments_for(launch, q, k, v, out, lse, scale, lists, tables)
+    grid = (-(-m // launch.kernel.config.block_m) * batch * heads, 1, 1)
+    if q.device.type != "cuda":
+        launch.function[grid](*arguments, **launch.options)
+        return out, lse
+    device = q.device.index
+    with torch.cuda.device(q.device) if device != torch.cuda.current_device() else nullcontext():
+        compiled = launch.compiled.get(device)
+        if compiled is not None:
+            compiled[grid](*arguments)
+            return out, lse
+        compiled = launch.function[grid](*arguments, **launch.options)
+        # Descriptors, and integers that are never specialised on, leave one specialisation: the next call may skip
+        # the search for it. Strides of the pointer kernels are specialised on.
+        if launch.kernel.config.tma and compiled is not None:
+            launch.compiled[device] = compiled
     return out, lse
 
 
 def arguments_for(
-    kernel: Kernel,
+    launch: Launcher,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -154,33 +185,39 @@ def arguments_for(
     tables: Mapping[str, torch.Tensor],
 ) -> list[Any]:
     """The kernel's arguments, in the order of `argument_names`."""
-    arguments = [*_tensor_arguments(kernel, q, k, v, out), lse]
+    batch, heads, m, _ = q.shape
+    arguments: list[Any] = []
+    for x, describe in zip((q, k, v, out), launch.describe, strict=False):
+        arguments.append(describe(x))
+    if not launch.kernel.config.tma:
+        arguments = [a for x in (q, k, v, out) for a in (x, x.stride(0), x.stride(1), x.stride(2))]
+    arguments.append(lse)
     if lists is not None:
         arguments += [lists.start, lists.split, lists.tiles, lists.step]
-    for name in used_tables(kernel.plan):
+    for name in launch.tables:
         table = tables[name]
         arguments += [table, table.shape[-1], table.stride(0) if table.ndim == 2 else 0]
-    batch, heads, m, _ = q.shape
     return [*arguments, k.shape[2], m, heads, heads // k.shape[1], batch * heads, scale * LOG2E]
 
 
-def _tensor_arguments(kernel: Kernel, *tensors: torch.Tensor) -> list[Any]:
+def _describers(kernel: Kernel) -> Iterator[Callable[[torch.Tensor], Any]]:
+    """For q, k, v and the output: the function that makes a tensor's descriptor; none for pointer kernels."""
     if not kernel.config.tma:
-        return [a for x in tensors for a in (x, x.stride(0), x.stride(1), x.stride(2))]
-    wide = padded(kernel.head_dim)
-    block_m, block_n = kernel.config.block_m, kernel.config.block_n
-    if kernel.config.hopper:
-        block_m //= 2
-    return [_descriptor(kernel, x, [1, 1, b, wide]) for x, b in zip(tensors, (block_m, block_n, block_n, block_m))]
-
-
-def _descriptor(kernel: Kernel, x: torch.Tensor, block: list[int]) -> Any:
-    if not kernel.config.hopper:
-        from triton.tools.tensor_descriptor import TensorDescriptor
-
-        return TensorDescriptor(x, list(x.shape), list(x.stride()), block)
+        return
     from triton.experimental.gluon.language import NVMMASharedLayout, bfloat16, float16
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor as GluonDescriptor
+    from triton.tools.tensor_descriptor import TensorDescriptor
 
-    layout = NVMMASharedLayout.get_default_for(block, float16 if kernel.dtype == "fp16" else bfloat16)
-    return GluonDescriptor(x, list(x.shape), list(x.stride()), block, layout)
+    rows = kernel.config.block_m // 2 if kernel.config.hopper else kernel.config.block_m
+    for height in (rows, kernel.config.block_n, kernel.config.block_n, rows):
+        block = [1, 1, height, padded(kernel.head_dim)]
+        if kernel.config.hopper:
+            layout = NVMMASharedLayout.get_default_for(block, float16 if kernel.dtype == "fp16" else bfloat16)
+            yield lambda x, b=block, s=layout: GluonDescriptor(x, list(x.shape), _steps(x), b, s)
+        else:
+            yield lambda x, b=block: TensorDescriptor(x, list(x.shape), _steps(x), b)
+
+
+def _steps(x: torch.Tensor) -> list[int]:
+    """Strides; those of axes of length 1 are never used, and may be anything but unaligned."""
+    return [64 if size == 1 and axis < 3 else step for axis, (size, step) in enumerate(zip(x.shape, x.stride()))]

@@ -91,7 +91,7 @@ def test_shipped_patterns_mean_what_their_trees_say(path: Any) -> None:
 
 
 def literal(value: Any) -> s.Expr:
-    return s.ListLiteral(tuple(map(literal, value))) if isinstance(value, list) else s.Number(value)
+    return s.ListLiteral(tuple(map(literal, cast("list[Any]", value)))) if isinstance(value, list) else s.Number(value)
 
 
 # --- laws -------------------------------------------------------------------------------------------------------------

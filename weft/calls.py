@@ -284,7 +284,7 @@ def _kernel(
     inputs: Mapping[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from .codegen.configure import suits_hopper
-    from .codegen.launch import DTYPES, architecture, build, describable, kernel_for, run
+    from .codegen.launch import DTYPES, architecture, describable, kernel_for, launcher, run
 
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     arch = architecture(q.device)
@@ -298,13 +298,13 @@ def _kernel(
     flat = tuple(name for name, x in inputs.items() if getattr(x, "ndim", 1) == 2)
     shape = pattern.shape(n, m, heads, kv_heads, *layers)
 
-    def make() -> tuple[Any, Any]:
+    def make() -> Any:
         mask = pattern.bind(heads, kv_heads, *layers)
         batched = tuple(t.name for t in mask.tables if t.source in flat)
         kernel = kernel_for(mask, shape, dtype, head_dim, m, arch, tma, batched, tf32, hopper=backend != "triton")
-        return kernel, build(kernel)
+        return launcher(kernel)
 
     key = (backend, heads, kv_heads, shape, min(m, 128), head_dim, dtype, arch, tma, tf32, flat, *layers)
-    kernel, function = pattern.remember(key, make)
-    made = prepared(pattern, kernel.plan, n, m, heads, batch, q.device, inputs, True)
-    return run(kernel, function, q, k, v, scale, made.lists, made.tables)
+    launch = pattern.remember(key, make)
+    made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
+    return run(launch, q, k, v, scale, made.lists, made.tables)
