@@ -10,12 +10,7 @@ from .expand import NUMPY
 from .ir import Mask
 from .plan import Shape
 from .tables import Ints, table_values
-from .walk import variables
-
-
-def depends_on_head(mask: Mask) -> bool:
-    """Whether different heads may see different keys."""
-    return bool({"h", "g"} & variables(mask.formula))
+from .walk import depends_on_head
 
 
 def dense_mask(

@@ -116,15 +116,25 @@ def _given(parameter: s.Parameter, value: Given, scope: Scope) -> Meaning:
     """A value that came from Python."""
     if isinstance(value, str):
         return _value(parameter, parse_expression(Source(f"<{parameter.name}>", value)), scope)
-    if isinstance(value, bool):
-        return _value(parameter, s.Boolean(value, span=parameter.span), scope)
-    if isinstance(value, Sequence):
-        rows = [[row] if not isinstance(row, Sequence) else list(row) for row in value]
-        flat = not any(isinstance(row, Sequence) for row in value)
-        lists = tuple(s.ListLiteral(tuple(s.Number(int(x)) for x in row), span=parameter.span) for row in rows)
-        items = tuple(x for row in lists for x in row.items) if flat else lists
-        return _value(parameter, s.ListLiteral(items, span=parameter.span), scope)
-    return _value(parameter, s.Number(int(value), span=parameter.span), scope)
+    return _value(parameter, _literal(parameter, value), scope)
+
+
+def _literal(parameter: s.Parameter, value: object) -> s.Expr:
+    """A Python number, or nested sequence of them (numpy's too), as the syntax that would say it."""
+    match value.tolist() if hasattr(value, "tolist") else value:  # type: ignore[attr-defined]
+        case bool(flag):
+            return s.Boolean(flag, span=parameter.span)
+        case int(plain):
+            return _number(plain, parameter.span)
+        case list(items) | tuple(items):
+            return s.ListLiteral(tuple(_literal(parameter, item) for item in items), span=parameter.span)
+        case _:
+            kind = type(value).__name__
+            fail("E003", parameter.span, f"`{parameter.name}` is an integer, an expression or rows, not {kind} {value!r}")
+
+
+def _number(value: int, span: Span | None) -> s.Expr:
+    return s.Number(value, span=span) if value >= 0 else s.Negate(s.Number(-value, span=span), span=span)
 
 
 def _value(parameter: s.Parameter, expr: s.Expr, scope: Scope) -> Meaning:

@@ -61,25 +61,37 @@ def small_inputs(pattern: weft.Pattern, n: int, m: int, seed: int = 0, heads: in
     return out
 
 
+# Elements before and after a guarded tensor: more than a tile of the widest kernel.
+MARGIN = 128 * 256
+# Tokens before and after the tokens of a guarded input; a whole number of 16-byte steps.
+SPARE = 72
+
+
 @contextmanager
 def poisoned() -> Generator[None]:
-    """Outputs start as NaN, so that what a kernel does not write shows."""
-    empty = torch.empty
+    """Outputs start as NaN, so that what a kernel does not write shows, and have margins, so that a write too many does."""
+    empty, rooms = torch.empty, list[torch.Tensor]()
 
     def full_of_nan(*size: Any, **options: Any) -> torch.Tensor:
         made = empty(*size, **options)
-        return made.fill_(NAN) if made.is_floating_point() else made
+        if not made.is_floating_point():
+            return made
+        room = torch.full((made.numel() + 2 * MARGIN,), NAN, dtype=made.dtype, device=made.device)
+        rooms.append(room)
+        return room[MARGIN : MARGIN + made.numel()].view(made.shape)
 
     with mock.patch("torch.empty", full_of_nan):
         yield
+    margins = [part for room in rooms for part in (room[:MARGIN], room[-MARGIN:])]
+    assert all(margin.isnan().all() for margin in margins), "written outside an output"
 
 
-def guarded(x: torch.Tensor, spare: int = 70) -> torch.Tensor:
-    """The same values as part of a larger tensor of NaN: reading a token too many shows."""
-    shape = (*x.shape[:2], x.shape[2] + spare, x.shape[3])
-    room = torch.full(shape, NAN, dtype=x.dtype, device=x.device)
-    room[:, :, : x.shape[2]] = x
-    return room[:, :, : x.shape[2]]
+def guarded(x: torch.Tensor) -> torch.Tensor:
+    """The same values inside a larger tensor of NaN: reading a token too many, on either side, shows."""
+    tokens = slice(SPARE, SPARE + x.shape[2])
+    room = torch.full((*x.shape[:2], x.shape[2] + 2 * SPARE, x.shape[3]), NAN, dtype=x.dtype, device=x.device)
+    room[:, :, tokens] = x
+    return room[:, :, tokens]
 
 
 Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from weft.check import check_pattern
 from weft.dsl.checker import check
 from weft.dsl.diagnostics import CompileError, Diagnostic
 from weft.dsl.loader import load_text
+from weft.pattern import Pattern
 
 CASES = Path(__file__).resolve().parent / "cases"
 MARK = "#---- expect\n"
-# Every code that a text alone can give has a case of its own.
-CODES = [*(f"E{i:03}" for i in range(1, 13)), "W104"]
+# Every code has a case of its own.
+CODES = [*(f"E{i:03}" for i in range(1, 15)), *(f"W{i}" for i in range(101, 105))]
 
 
 def split(path: Path) -> tuple[str, str]:
@@ -24,13 +26,16 @@ def split(path: Path) -> tuple[str, str]:
 
 
 def diagnose(path: Path) -> list[Diagnostic]:
-    """What is wrong with a case: its syntax and imports, or its names and types."""
+    """What is wrong with a case: its syntax and imports, or its names and types, or what its patterns mean."""
     with contextlib.chdir(path.parent):  # messages name imported files as the user would
         try:
             module = load_text(split(path)[0], path.name, roots=[Path()])
         except CompileError as error:
             return list(error.diagnostics)
-        return list(check(module))
+        found = list(check(module))
+        if not any(d.severity == "error" for d in found):
+            found += [d for p in module.file.patterns for d in check_pattern(Pattern(module, p))]
+        return found
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.sparse")), ids=lambda p: p.stem)

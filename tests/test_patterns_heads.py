@@ -89,7 +89,18 @@ def test_longnet(n: int, heads: int, segment: int) -> None:
         one = branch_masks(n, heads, width, rate)
         assert_mask(weft.load(PATTERNS / "longnet.sparse", "branch", segment=width, rate=rate), one)
         union |= one
-        assert_mask(load("longnet", segment=segment, branches=count), union)
+        assert_mask(weft.load(PATTERNS / "longnet.sparse", "union", segment=segment, branches=count), union)
+
+
+@pytest.mark.parametrize("heads", [1, 4, 7])
+@pytest.mark.parametrize("branches", [1, 2, 5])
+def test_longnet_gives_each_group_of_heads_one_branch(heads: int, branches: int) -> None:
+    n, segment = 100, 4
+    configuration = [(segment, 1), (2 * segment, 2), (4 * segment, 4), (8 * segment, 6), (16 * segment, 12)]
+    expected = np.zeros((heads, n, n), dtype=bool)
+    for head in range(heads):
+        expected[head] = branch_masks(n, heads, *configuration[head * branches // heads])[head]
+    assert_mask(load("longnet", segment=segment, branches=branches), expected)
 
 
 @pytest.mark.parametrize("n", [1, 3, 45, 64])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .compiler.dense import depends_on_head
 from .compiler.judge import judge
 from .compiler.plan import Shape
+from .compiler.walk import depends_on_head
 from .dsl import syntax as s
 from .dsl.checker import check
 from .dsl.diagnostics import CompileError, Diagnostic

@@ -115,8 +115,7 @@ class Pattern:
 
     def _facts(self, heads: int, kv_heads: int | None, layer: int, layers: int) -> tuple[bool, bool]:
         """Whether heads differ, and whether the plan depends on how large positions get."""
-        from .compiler.dense import depends_on_head
-        from .compiler.walk import has_powers
+        from .compiler.walk import depends_on_head, has_powers
 
         mask = self.bind(heads, kv_heads, layer, layers)
         return depends_on_head(mask), has_powers(mask.formula)
