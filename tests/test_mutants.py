@@ -20,16 +20,16 @@ pytestmark = pytest.mark.skipif(HAS_GPU, reason="faulty kernels run in the inter
 
 # Tiles are 64 queries by 32 keys. Each strategy is here, and each thing a kernel may do.
 SUBJECTS = {
-    "run": "pattern run { causal\n keep q - k < 70\n keep k < 5 }",
+    "run": "pattern run { causal\n keep q - k < 50\n keep k < 5 }",
     "full": "pattern full { keep |q - k| <= 90 }",
     "step": "pattern step { keep k // 32 % 2 == 0 }",
     "gaps": "pattern gaps { causal\n keep k < 2 and q % 3 != 1\n keep 0 < q - k < 40 and q % 3 != 1 }",
     "shift": "pattern shift { keep (q - k) % 3 == 1 and q - k < 50\n keep (q - k) // 8 == 0 }",
     "list": "pattern list(w: table[head] = [5, 70, 0, 90]) { keep (k // 8 + h) % 5 == 0\n keep |q - k| < w[h] }",
     "table": "pattern table { input doc[token]: int\n causal\n keep doc[q] == doc[k] }",
-    "outside": "pattern outside { input doc[token]: int\n keep doc[k + 3] == -1\n keep doc[k - 3] == doc[q] }",
+    "outside": "pattern outside { input doc[token]: int\n keep doc[k + 3] == -1\n keep doc[k - 3] == -1 }",
 }
-N, M, HEADS, KV_HEADS, HEAD_DIM = 150, 100, 4, 2, 64
+N, M, HEADS, KV_HEADS, HEAD_DIM = 125, 90, 4, 2, 64
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,17 @@ class Mutant:
     new: str
 
     def apply(self, source: str) -> str:
-        changed = re.sub(self.old, self.new, source, count=1)
-        assert changed != source, f"nothing to change: {self.old} in\n{source}"
-        return changed
+        return re.sub(self.old, self.new, source, count=1)
 
 
 MUTANTS = [
     # Masks.
     Mutant("the diagonal left out", "run", r"k <= q", "k < q"),
-    Mutant("a window one wider", "run", r"q - k < 70", "q - k <= 70"),
-    Mutant("a window one narrower", "run", r"q - k < 70", "q - k < 69"),
+    Mutant("a window one wider", "run", r"\(q - k < 50", "(q - k <= 50"),
+    Mutant("a window one narrower", "run", r"\(q - k < 50", "(q - k < 49"),
     Mutant("one more sink, late rows", "run", r"where\(k < 5", "where(k <= 5"),
     Mutant("queries without their offset", "run", r"q = \(rows \+ off\)", "q = rows"),
-    Mutant("and for or", "run", r"\(q - k < 70\) \|", "(q - k < 70) &"),
+    Mutant("and for or", "run", r"\(q - k < 50\) \|", "(q - k < 50) &"),
     Mutant("masked keys score 0", "run", r"scores, float\('-inf'\)", "scores, 0.0"),
     Mutant("masked keys score a finite number", "gaps", r"scores, float\('-inf'\)", "scores, -10000.0"),
     Mutant("keys one place off", "full", r"k = \(j \* 32 \+", "k = (1 + j * 32 +"),
@@ -97,7 +95,7 @@ MUTANTS = [
     Mutant("lists of another head", "list", r"h \* count \+ i", "0 * count + i"),
     Mutant("lists of another row", "table", r"b \* list_batch \+ 0 \+ i", "b * list_batch + 0 * i"),
     Mutant("lists of another batch element", "table", r"b \* list_batch", "0 * list_batch"),
-    Mutant("the first tile again and again", "table", r"tl\.load\(tiles \+ t\)", "tl.load(tiles + begin)"),
+    Mutant("the first tile again and again", "table", r"(range\(middle, end.*\n.*)tiles \+ t", r"\1tiles + begin"),
     Mutant("the last tile left out", "table", r"tl\.range\(middle, end,", "tl.range(middle, end - 1,"),
     # Tables.
     Mutant("one head's number for all", "list", r"(u0 = read\(.*), h\)", r"\1, 0)"),
@@ -107,7 +105,7 @@ MUTANTS = [
     Mutant("a table read past its end", "outside", r"mask=\(index >= 0\) & \(index < size\)", "mask=index >= 0"),
     Mutant("a table read before its start", "outside", r"mask=\(index >= 0\) & \(index < size\)", "mask=index < size"),
     # Memory.
-    Mutant("values past the end", "shift", r"(value_base), mask=[^,]*, other=0\.0", r"\1"),
+    Mutant("values past the end", "shift", r"(value_base), mask=.*\)", r"\1)"),
     Mutant("heads interleaved", "run", r"g = h // group", "g = h % (heads // group)"),
     Mutant("values of another batch element", "run", r"b\.to\(tl\.int64\) \* value_batch", "0 * value_batch"),
     Mutant("keys of another row", "run", r"(key_rows = j \* 32)", r"\1 + 1"),
@@ -142,12 +140,17 @@ def test_true_kernels_pass(subject: str) -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.subject}: {m.name}")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_mutants_are_killed(mutant: Mutant) -> None:
-    def build(kernel: Kernel) -> object:
-        return store(mutant.apply(launch.kernel_source(kernel)), "mutant").forward
+    changes = list[bool]()
 
-    with mock.patch.object(launch, "build", build), pytest.raises((AssertionError, InterpreterError)) as caught:
+    def build(kernel: Kernel) -> object:
+        source = launch.kernel_source(kernel)
+        changes.append(mutant.apply(source) != source)
+        return store(mutant.apply(source), "mutant").forward
+
+    fresh = mock.patch.multiple(launch, build=build, launcher=launch.launcher.__wrapped__)
+    with fresh, pytest.raises((AssertionError, InterpreterError)):
         check(mutant.subject)
-    assert "nothing to change" not in str(caught.value), caught.value
+    assert any(changes), f"no kernel of `{mutant.subject}` matches {mutant.old}"
 
 
 def test_strategies_are_what_the_mutants_expect() -> None:

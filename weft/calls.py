@@ -202,10 +202,10 @@ def prepared(
     kernel: bool,
 ) -> Prepared:
     """Tile lists and tables, remembered for the same plan, lengths and unchanged inputs."""
-    names = [(name, id(x), getattr(x, "_version", None)) for name, x in inputs.items()]
+    # numpy arrays, lists and inference tensors may change unseen; only other tensors count their changes.
+    lasting = all(hasattr(x, "is_inference") and not x.is_inference() for x in inputs.values())
+    names = [(name, id(x), x._version) for name, x in inputs.items()] if lasting else []
     key = (id(plan), n, m, batch, kernel, device, *names)
-    # numpy arrays and lists may change unseen; only tensors count their changes.
-    lasting = all(hasattr(x, "_version") and not x.is_inference() for x in inputs.values())
     with _lock:
         if lasting and key in _prepared:
             _prepared.move_to_end(key)
