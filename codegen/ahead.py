@@ -1,7 +1,7 @@
 """Machine code without a GPU: the very compilation a first call would do, for a named target."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -62,7 +62,7 @@ _lock = Lock()
 
 
 @contextmanager
-def _pretend(target: Target) -> Iterator[None]:
+def _pretend(target: Target) -> Generator[None]:
     """Let Triton believe in the target while compiling."""
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver

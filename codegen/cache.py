@@ -18,8 +18,6 @@ from types import ModuleType
 from ..compiler.verify import InternalError
 from .gate import verify
 
-__all__ = ["cache_folder", "store", "verify"]
-
 LAYOUT = "v1"
 _modules: dict[str, ModuleType] = {}
 _lock = threading.Lock()

@@ -19,6 +19,10 @@ class Config:
     hopper: bool = False
     # Heads whose query tiles run side by side, so that long rows start first and K and V stay in L2.
     side_by_side: int = 1
+    # For the model in `choose`: throughput against the specialised kernel with 128 x 128 tiles, and what a query
+    # tile costs before and after its loop, in such tiles. From benchmarks/forward.py on an H100.
+    rate: float = 1.0
+    overhead: float = 1.5
 
 
 def padded(head_dim: int) -> int:
@@ -26,8 +30,18 @@ def padded(head_dim: int) -> int:
     return max(16, 1 << (head_dim - 1).bit_length())
 
 
-def configure(arch: int, dtype: Dtype, head_dim: int, queries: int, tma: bool, hopper: bool = False) -> Config:
-    """The configuration for a compute capability (90 for sm_90; 0 for the interpreter and AMD)."""
+def configurations(
+    arch: int, dtype: Dtype, head_dim: int, queries: int, tma: bool, hopper: bool = False
+) -> tuple[Config, ...]:
+    """What may run a case on a compute capability (90 for sm_90; 0 for the interpreter and AMD), best guess first."""
+    plain = portable(arch, dtype, head_dim, queries, tma)
+    if not (hopper and suits_hopper(arch, dtype, head_dim, queries, tma)):
+        return (plain,)
+    return (Config(128, 128, 4, 2, True, True), Config(128, 64, 4, 3, True, True, rate=0.87), plain)
+
+
+def portable(arch: int, dtype: Dtype, head_dim: int, queries: int, tma: bool) -> Config:
+    """The configuration of the kernel in plain Triton."""
     wide = padded(head_dim)
     short = max(16, min(128, 1 << (max(1, queries) - 1).bit_length()))
     if dtype == "fp32":
@@ -35,11 +49,10 @@ def configure(arch: int, dtype: Dtype, head_dim: int, queries: int, tma: bool, h
         return Config(min(short, block), 32, 4, 1 if wide > 128 else 2, False)
     if arch == 0:
         return Config(min(short, 128 if wide <= 128 else 64), 64, 4, 1, False)
-    if hopper and suits_hopper(arch, dtype, head_dim, queries, tma):
-        return Config(128, 128, 4, 2, True, True)
     tma = tma and arch >= 90
     if wide <= 128:
-        return Config(min(short, 64) if tma else short, 64, 4 if tma or short < 128 else 8, 3, tma)
+        small = tma or short < 128
+        return Config(min(short, 64) if tma else short, 64, 4 if small else 8, 3, tma, rate=0.75, overhead=0.25)
     return Config(short, 64 if tma else 32, 8 if short == 128 else 4, 2, tma)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..compiler.evaluate import truth
+from ..compiler.evaluate import number, truth
 from ..compiler.expand import TileLists
 from ..compiler.ir import Compare, Var, conjunction
 from ..compiler.plan import Plan, Tiling
@@ -152,8 +152,6 @@ def _kept(
     formula = masks[0] if len(masks) == 1 else conjunction((plan.formula, Compare("<", Var("k"), Var("n"))))
     q = (torch.arange(*span) + (n - m))[:, None]
     values: dict[str, object] = {"q": q, "k": columns[None, :], "h": head, "g": head // group, "n": n, "m": m}
-    from ..compiler.evaluate import number
-
     for name, expr in plan.uniforms:
         values[name] = number(expr, values, tables, TORCH)
     kept = truth(formula, values, tables, TORCH)

@@ -9,7 +9,7 @@ from ..compiler.evaluate import powers
 from ..compiler.intervals import Interval, interval
 from ..compiler.ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Not, Or, Read, Relation, Truth, Var
 from ..compiler.walk import expressions, parts
-from .quote import constant, expression, name
+from .quote import constant, expression
 
 INT32 = 1 << 31
 
@@ -162,6 +162,3 @@ def _join(template: str, items: list[ast.expr]) -> ast.expr:
         return items[0]
     middle = len(items) // 2
     return expression(template, A=_join(template, items[:middle]), B=_join(template, items[middle:]))
-
-
-__all__ = ["Context", "emit_number", "emit_truth", "name", "needs_wide"]

@@ -97,9 +97,7 @@ def _clauses(plan: Plan) -> list[ast.stmt]:
 def argument_names(kernel: Kernel) -> tuple[str, ...]:
     """The kernel's parameters, in order; the launcher passes the same."""
     lists = () if kernel.plan.strategy == "run" else ("start", "split", "tiles", "list_batch")
-    tables = tuple(
-        f"t_{t}{suffix}" for t in used_tables(kernel.plan) for suffix in ("", "_size", "_batch")
-    )
+    tables = tuple(f"t_{t}{suffix}" for t in used_tables(kernel.plan) for suffix in ("", "_size", "_batch"))
     return (*parameters(kernel.config.tma), "lse", *lists, *tables, "n", "m", "heads", "group", "total_heads", "scale")
 
 
@@ -287,6 +285,3 @@ tl.store(lse + place, sums, mask=rows < m)
         ),
         *emit_store(kernel),
     ]
-
-
-__all__ = ["Kernel", "argument_names", "emit", "expression", "used_tables"]

@@ -44,7 +44,9 @@ TL = frozenset(
 )
 # Attributes and methods of tensors and descriptors.
 MEMBERS = frozenset(
-    "T block_type dtype element_ty index layout load nbytes permute reshape shape split store to trans type value".split()
+    """
+    T block_type dtype element_ty index layout load nbytes permute reshape shape split store to trans type value
+    """.split()
 )
 COPIES = frozenset("async_copy_global_to_shared async_copy_shared_to_global store_wait".split())
 BARRIERS = frozenset("MBarrierLayout arrive expect init wait".split())

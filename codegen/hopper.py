@@ -7,7 +7,6 @@ units work. A row's tiles are one stream, full tiles first; only the others pay 
 import ast
 
 from ..compiler.ir import Truth
-from ..compiler.walk import reads
 from .configure import padded
 from .expressions import emit_number, emit_truth
 from .forward import Kernel, argument_names, list_rows, run_bounds, steady_arguments, used_tables
@@ -16,7 +15,9 @@ from .quote import Hole, comment, constant, expression, name, render, statements
 HEADER = """
 from triton.experimental import gluon
 from triton.experimental.gluon import language as tl
-from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier, tma, warpgroup_mma, warpgroup_mma_wait
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared, mbarrier, tma, warpgroup_mma, warpgroup_mma_wait
+)
 
 @gluon.jit
 def read(table, size, index):
@@ -39,7 +40,9 @@ for t in range(tl.maximum(tiles_here, 1)):
 """
 
 CONSUMER = """
-score_layout: tl.constexpr = tl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, BLOCK_N, 16])
+score_layout: tl.constexpr = tl.NVMMADistributedLayout(
+    version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, BLOCK_N, 16]
+)
 mix_layout: tl.constexpr = tl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, WIDE, 16])
 weight_layout: tl.constexpr = tl.DotOperandLayout(operand_index=0, parent=mix_layout, k_width=2)
 row_layout: tl.constexpr = tl.SliceLayout(1, score_layout)
@@ -55,7 +58,9 @@ zeros = tl.zeros([HALF, BLOCK_N], tl.float32, score_layout)
 mix = tl.zeros([HALF, WIDE], tl.float32, mix_layout)
 mbarrier.wait(query_ready, 0)
 mbarrier.wait(key_ready.index(0), 0)
-product = warpgroup_mma(queries, keys.index(0).reshape((BLOCK_N, WIDE)).permute((1, 0)), zeros, use_acc=False, is_async=True)
+product = warpgroup_mma(
+    queries, keys.index(0).reshape((BLOCK_N, WIDE)).permute((1, 0)), zeros, use_acc=False, is_async=True
+)
 scores = warpgroup_mma_wait(0, deps=(product,))
 mbarrier.arrive(key_free.index(0), count=1)
 t = 0
@@ -72,7 +77,9 @@ for t in range(1, tiles_here):
     stage = t % STAGES
     phase = t // STAGES & 1
     mbarrier.wait(key_ready.index(stage), phase)
-    product = warpgroup_mma(queries, keys.index(stage).reshape((BLOCK_N, WIDE)).permute((1, 0)), zeros, use_acc=False, is_async=True)
+    product = warpgroup_mma(
+        queries, keys.index(stage).reshape((BLOCK_N, WIDE)).permute((1, 0)), zeros, use_acc=False, is_async=True
+    )
     before = (t - 1) % STAGES
     mbarrier.wait(value_ready.index(before), (t - 1) // STAGES & 1)
     mixing = warpgroup_mma(packed, values.index(before).reshape((BLOCK_N, WIDE)), mix, is_async=True)
@@ -187,9 +194,11 @@ def _function(
     steady: tuple[str, ...] = (),
     constexpr: tuple[str, ...] = (),
 ) -> list[ast.stmt]:
-    names = ast.Tuple([ast.Constant(a) for a in steady], ast.Load())
-    template = "@gluon.jit(do_not_specialize=STEADY)\ndef f():\n    pass" if steady else "@gluon.jit\ndef f():\n    pass"
-    function = statements(template, STEADY=names)[0]
+    decorator = expression("gluon.jit")
+    if steady:
+        names = ast.Tuple([ast.Constant(a) for a in steady], ast.Load())
+        decorator = expression("gluon.jit(do_not_specialize=STEADY)", STEADY=names)
+    function = statements("@DECORATOR\ndef f():\n    pass", DECORATOR=decorator)[0]
     assert isinstance(function, ast.FunctionDef)
     function.name = title
     annotated = [ast.arg(a, expression("tl.constexpr") if a in constexpr else None) for a in arguments]
@@ -268,9 +277,3 @@ def _masks(kernel: Kernel) -> list[ast.stmt]:
     if not partial or all(region.mask == Truth(True) for region in partial):
         return statements("pass")
     return body
-
-
-def suits(kernel: Kernel) -> bool:
-    """Whether this kernel can be built: tables only by whole rows of positions, full regions first."""
-    order = [region.full for region in kernel.plan.regions]
-    return order == sorted(order, reverse=True) and all(len(reads(r.mask)) < 8 for r in kernel.plan.regions)

@@ -2,24 +2,18 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 
-from ..compiler.expand import TileLists, expand_regions, row_values
-from ..compiler.pipeline import make_plan
-from ..compiler.ir import Mask
-from ..compiler.plan import Plan, Shape, Tiling
+from ..compiler.expand import TileLists
 from .cache import store
-from .configure import Config, Dtype, configure, padded
+from .configure import Dtype, padded
 from .forward import Kernel, emit, used_tables
 from .hopper import emit_hopper
 
-# Heads whose query tiles run side by side when rows differ in length: long rows start first, K and V stay in L2.
-UNEVEN_HEADS = 4
 LOG2E = 1.4426950408889634
 DTYPES: dict[torch.dtype, Dtype] = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 
@@ -51,43 +45,6 @@ def launch_options(kernel: Kernel) -> dict[str, int]:
     return options | {"maxnreg": 168} if kernel.config.hopper else options
 
 
-def kernel_for(
-    mask: Mask,
-    shape: Shape,
-    dtype: Dtype,
-    head_dim: int,
-    queries: int,
-    arch: int,
-    tma: bool,
-    batched: tuple[str, ...] = (),
-    tf32: bool = False,
-    config: Config | None = None,
-    hopper: bool = False,
-) -> Kernel:
-    """The kernel of a mask for one target."""
-    chosen = config or configure(arch, dtype, head_dim, queries, tma, hopper)
-    plan = make_plan(mask, shape, Tiling(chosen.block_m, chosen.block_n))
-    if config is None and not even(plan):
-        chosen = replace(chosen, side_by_side=UNEVEN_HEADS)
-    return Kernel(plan, chosen, dtype, head_dim, batched, tf32)
-
-
-def even(plan: Plan) -> bool:
-    """Whether late query tiles visit about as many key tiles as the mean one, so that order does not matter."""
-    if plan.strategy == "table":
-        return False
-    tiles = 64
-    n = tiles * plan.tiling.block_m
-    values = row_values(plan, n, n, head_tables(plan), np.zeros(1, np.int64), 0, tiles)
-    visits = np.bincount(expand_regions(plan.regions, values)[0], minlength=tiles)
-    return bool(visits.max() <= 1.5 * max(1.0, visits.mean()))
-
-
-def head_tables(plan: Plan) -> dict[str, np.ndarray]:
-    """Tables whose values need no inputs."""
-    return {t.name: np.asarray(t.values, np.int64) for t in plan.mask.tables if t.kind == "head"}
-
-
 def architecture(device: torch.device) -> int:
     """Compute capability as a number (90 for sm_90); 0 where there is none."""
     if device.type != "cuda" or torch.version.hip:
@@ -99,7 +56,7 @@ def architecture(device: torch.device) -> int:
 def describable(*tensors: torch.Tensor) -> bool:
     """Whether the copy engine can address the tensors: rows dense, 16-byte steps and start."""
     for x in tensors:
-        steps = [s * x.element_size() for s, size in zip(x.stride()[:-1], x.shape[:-1]) if size > 1]
+        steps = [s * x.element_size() for s, size in zip(x.stride()[:-1], x.shape[:-1], strict=True) if size > 1]
         if x.stride(-1) != 1 or x.data_ptr() % 16 or any(s % 16 or s <= 0 for s in steps):
             return False
     return True
@@ -118,7 +75,8 @@ def upload(lists: list[TileLists], device: torch.device) -> DeviceLists:
         offset += len(one.tiles)
     tiles.append(torch.zeros(1, dtype=torch.int32))
     step = len(starts[0]) if len(lists) > 1 else 0
-    return DeviceLists(*(torch.cat(part).to(torch.int32).to(device) for part in (starts, splits, tiles)), step)
+    start, split, flat = (torch.cat(part).to(torch.int32).to(device) for part in (starts, splits, tiles))
+    return DeviceLists(start, split, flat, step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +170,8 @@ def _describers(kernel: Kernel) -> Iterator[Callable[[torch.Tensor], Any]]:
     for height in (rows, kernel.config.block_n, kernel.config.block_n, rows):
         block = [1, 1, height, padded(kernel.head_dim)]
         if kernel.config.hopper:
-            layout = NVMMASharedLayout.get_default_for(block, float16 if kernel.dtype == "fp16" else bfloat16)
+            element = float16 if kernel.dtype == "fp16" else bfloat16
+            layout = cast("NVMMASharedLayout", NVMMASharedLayout.get_default_for(block, element))
             yield lambda x, b=block, s=layout: GluonDescriptor(x, list(x.shape), _steps(x), b, s)
         else:
             yield lambda x, b=block: TensorDescriptor(x, list(x.shape), _steps(x), b)
@@ -220,4 +179,7 @@ def _describers(kernel: Kernel) -> Iterator[Callable[[torch.Tensor], Any]]:
 
 def _steps(x: torch.Tensor) -> list[int]:
     """Strides; those of axes of length 1 are never used, and may be anything but unaligned."""
-    return [64 if size == 1 and axis < 3 else step for axis, (size, step) in enumerate(zip(x.shape, x.stride()))]
+    return [
+        64 if size == 1 and axis < 3 else step
+        for axis, (size, step) in enumerate(zip(x.shape, x.stride(), strict=True))
+    ]

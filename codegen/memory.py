@@ -66,8 +66,9 @@ def emit_load(kernel: "Kernel", operand: Operand, tile: str, ragged: bool = True
         return statements("TILE = T.load([b, HEAD, J * ROWS, 0]).reshape(ROWS, WIDE)", **holes)
     guard = _guard(kernel, ragged or operand == "query", holes)
     if guard is None:
-        return statements(POINTERS + "TILE = tl.load(BASE)", **holes)
-    return statements(POINTERS + "TILE = tl.load(BASE, mask=GUARD, other=0.0)", **holes, GUARD=guard)
+        return [*statements(POINTERS, **holes), *statements("TILE = tl.load(BASE)", **holes)]
+    load = statements("TILE = tl.load(BASE, mask=GUARD, other=0.0)", **holes, GUARD=guard)
+    return [*statements(POINTERS, **holes), *load]
 
 
 def emit_store(kernel: "Kernel") -> list[ast.stmt]:
@@ -77,4 +78,5 @@ def emit_store(kernel: "Kernel") -> list[ast.stmt]:
         return statements("T.store([b, HEAD, J * ROWS, 0], result.to(T.dtype).reshape(1, 1, ROWS, WIDE))", **holes)
     guard = _guard(kernel, True, holes)
     assert guard is not None
-    return statements(POINTERS + "tl.store(BASE, result.to(T.dtype.element_ty), mask=GUARD)", **holes, GUARD=guard)
+    store = statements("tl.store(BASE, result.to(T.dtype.element_ty), mask=GUARD)", **holes, GUARD=guard)
+    return [*statements(POINTERS, **holes), *store]

@@ -107,7 +107,9 @@ class Search:
         outside = (low < 0) | (high >= length)
         bottom = torch.minimum(smallest[level][a], smallest[level][b])
         top = torch.maximum(largest[level][a], largest[level][b])
-        return Interval(torch.where(outside, bottom.clamp(max=-1), bottom), torch.where(outside, top.clamp(min=-1), top))
+        return Interval(
+            torch.where(outside, bottom.clamp(max=-1), bottom), torch.where(outside, top.clamp(min=-1), top)
+        )
 
     def decide(self, i: torch.Tensor, j: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Whether some pair of each tile is in, and whether some is out, exactly."""

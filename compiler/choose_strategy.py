@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from .ir import Truth
+from .ir import Compare, Truth, Var, conjunction
 from .plan import Plan, Region
 from .walk import variables
 
@@ -11,7 +11,7 @@ MOST_RUNS = 5
 
 
 def choose_strategy(plan: Plan) -> Plan:
-    """"run" when every region is a few plain loops, else "list"; what isl could not hold stays "table"."""
+    """Strategy "run" when every region is a few plain loops, else "list"; what isl could not hold stays "table"."""
     if plan.strategy == "table":
         return plan
     loops = [run for region in plan.regions for run in region.runs]
@@ -22,8 +22,6 @@ def choose_strategy(plan: Plan) -> Plan:
 
 def merged(plan: Plan) -> tuple[Region, ...]:
     """At most two regions: all full tiles, and all partial ones under one mask that is right for each."""
-    from .ir import Compare, Var, conjunction
-
     full = tuple(run for region in plan.regions if region.full for run in region.runs)
     partial = [region for region in plan.regions if not region.full]
     out = [Region(full, Truth(True))] if full else []

@@ -3,16 +3,13 @@
 from dataclasses import replace
 
 from . import relation
-from .ir import Binary, Compare, Formula, Truth, Var, conjunction
+from .ir import Compare, Formula, Truth, Var, conjunction
 from .loops import runs
 from .plan import Plan, Region, Run
 from .relation import Space, Tiles, UndecidedError
-from .walk import expressions, parts
 
 # Beyond this many partial pieces one mask serves them all.
 MOST_PIECES = 4
-# Each different floor is one more dimension to isl; beyond this its budget is spent in vain.
-MOST_DIVISIONS = 12
 # What the exact answer may cost, about 50 ms, and what telling the pieces' masks apart may.
 BUDGET = 200_000
 SIMPLIFY_BUDGET = 60_000
@@ -23,8 +20,6 @@ def classify_tiles(plan: Plan) -> Plan:
     space = relation.space_of(plan.shape, plan.formula, tuple(name for name, _ in plan.uniforms))
     inside = conjunction((plan.formula, Compare("<", Var("k"), Var("n"))))
     try:
-        if divisions(plan.formula) > MOST_DIVISIONS:
-            raise UndecidedError(f"more than {MOST_DIVISIONS} different divisions")
         with relation.budget(BUDGET):
             must = relation.pairs(plan.formula, space, padded=True)
             may = must.intersect(space.domain())
@@ -39,12 +34,6 @@ def classify_tiles(plan: Plan) -> Plan:
         masks[mask] = (*masks.get(mask, ()), *loops)
     partial = tuple(Region(loops, mask) for mask, loops in masks.items() if loops)
     return replace(plan, regions=(*((Region(full, Truth(True)),) if full else ()), *partial))
-
-
-def divisions(formula: Formula) -> int:
-    """How many different floor divisions and moduli a formula has."""
-    found = {p for e in expressions(formula) for p in parts(e) if isinstance(p, Binary) and p.op in ("//", "%")}
-    return len(found)
 
 
 def _pieces(found: Tiles) -> list[relation.TileSet]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .evaluate import ArrayLibrary, number, truth
-from .intervals import Interval
+from .evaluate import Array, ArrayLibrary, number, truth
 from .plan import Plan, Region, Run
+from .walk import variables
 
 Ints = NDArray[np.int64]
 
@@ -39,10 +39,17 @@ def row_values(
     group = max(1, plan.shape.heads // max(1, plan.shape.kv_heads))
     i = np.tile(np.arange(first, last, dtype=np.int64), len(heads))
     h = np.repeat(heads, last - first)
-    values = {"i": i, "h": h, "g": h // group, "n": np.int64(n), "m": np.int64(m), "off": np.int64(n - m)}
+    values: dict[str, Array] = {
+        "i": i,
+        "h": h,
+        "g": h // group,
+        "n": np.int64(n),
+        "m": np.int64(m),
+        "off": np.int64(n - m),
+    }
     for name, expr in plan.uniforms:
         values[name] = number(expr, values, tables, NUMPY) + np.zeros_like(i)
-    return values  # type: ignore[return-value]
+    return values
 
 
 def expand_run(run: Run, values: Mapping[str, Ints]) -> tuple[Ints, Ints]:
@@ -51,7 +58,7 @@ def expand_run(run: Run, values: Mapping[str, Ints]) -> tuple[Ints, Ints]:
     zero = np.zeros(rows, dtype=np.int64)
     low = number(run.low, values, {}, NUMPY) + zero
     high = number(run.high, values, {}, NUMPY) + zero
-    late = "j" in _names(run)
+    late = "j" in variables(run.guard)
     live = np.ones(rows, dtype=bool) if late else np.broadcast_to(truth(run.guard, values, {}, NUMPY), (rows,))
     counts = np.where(live, np.maximum(0, -((low - high) // run.step)), 0)
     row = np.repeat(np.arange(rows, dtype=np.int64), counts)
@@ -62,12 +69,6 @@ def expand_run(run: Run, values: Mapping[str, Ints]) -> tuple[Ints, Ints]:
         keep = np.broadcast_to(truth(run.guard, inner, {}, NUMPY), tile.shape)
         row, tile = row[keep], tile[keep]
     return row, tile
-
-
-def _names(run: Run) -> frozenset[str]:
-    from .walk import variables
-
-    return variables(run.guard)
 
 
 def expand_regions(regions: tuple[Region, ...], values: Mapping[str, Ints]) -> tuple[Ints, Ints, NDArray[np.bool_]]:
@@ -98,6 +99,3 @@ def pack(row: Ints, tile: Ints, full: NDArray[np.bool_], rows: int) -> TileLists
     start = np.zeros(rows + 1, dtype=np.int64)
     np.cumsum(total, out=start[1:])
     return TileLists(start.astype(np.int32), (start[:-1] + fulls).astype(np.int32), tile.astype(np.int32))
-
-
-__all__ = ["Interval", "TileLists", "expand", "pack"]

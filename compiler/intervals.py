@@ -1,6 +1,6 @@
 """Bounds without enumeration: the interval of an expression, and what must or may hold on a box."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -81,10 +81,10 @@ def _combine(op: str, a: Interval, b: Interval, lib: ArrayLibrary) -> Interval:
             raise AssertionError(op)
 
 
-def _fold(function: object, items: list[Array]) -> Array:
+def _fold(function: Callable[[Array, Array], Array], items: list[Array]) -> Array:
     out = items[0]
     for item in items[1:]:
-        out = function(out, item)  # type: ignore[operator]
+        out = function(out, item)
     return out
 
 

@@ -79,6 +79,8 @@ class Not:
 Formula = Truth | Compare | InPowers | And | Or | Not
 
 TableKind = Literal["input", "head", "sample", "enter", "leave"]
+TableAxis = Literal["token", "query", "key", "head", "none"]
+ClauseKind = Literal["keep", "require", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Table:
 
     name: str
     kind: TableKind
-    axis: Literal["token", "query", "key", "head", "none"] = "token"
+    axis: TableAxis = "token"
     source: str = ""
     values: tuple[int, ...] = ()
     sample: "Sample | None" = None
@@ -116,7 +118,7 @@ class Sample:
 class Clause:
     """One statement's condition, with its canonical text for reports and comments."""
 
-    kind: Literal["keep", "require", "drop"]
+    kind: ClauseKind
     formula: Formula
     text: str
     span: Span | None = field(default=None, compare=False, repr=False)
@@ -134,9 +136,7 @@ class Mask:
     def formula(self) -> Formula:
         """The whole mask as one formula; no `keep` clause keeps everything."""
         keeps = tuple(c.formula for c in self.clauses if c.kind == "keep")
-        others = tuple(
-            c.formula if c.kind == "require" else Not(c.formula) for c in self.clauses if c.kind != "keep"
-        )
+        others = tuple(c.formula if c.kind == "require" else Not(c.formula) for c in self.clauses if c.kind != "keep")
         return conjunction((*others, disjunction(keeps) if keeps else Truth(True)))
 
 

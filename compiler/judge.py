@@ -1,5 +1,6 @@
 """What a mask's relation says against its pattern: empty, impossible or superfluous clauses, rows without keys."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..dsl.diagnostics import Diagnostic
@@ -29,10 +30,10 @@ def judge(mask: Mask, shape: Shape, span: Span | None) -> list[Diagnostic]:
     return found
 
 
-def _decided(question: "object") -> list[Diagnostic]:
+def _decided(question: Callable[[], list[Diagnostic]]) -> list[Diagnostic]:
     try:
         with relation.budget(BUDGET):
-            return question()  # type: ignore[operator,no-any-return]
+            return question()
     except UndecidedError:
         return []
 
@@ -67,7 +68,8 @@ def _subsumed(clauses: tuple[Clause, ...], known: list[Diagnostic], space: Space
         extra = conjunction((*required, clause.formula, Not(disjunction(tuple(c.formula for c in others)))))
         if others and not relation.holds_somewhere(extra, space):
             left = others
-            covering = next((c for c in others if not relation.holds_somewhere(_beyond(clause, c, required), space)), None)
+            alone = (c for c in others if not relation.holds_somewhere(_beyond(clause, c, required), space))
+            covering = next(alone, None)
             by = f"`{covering.text}`" if covering else "the other clauses together"
             message = f"`{clause.text}` never adds a pair: {by} already has them all"
             found.append(Diagnostic("W102", clause.span, message, "remove it, or check its bounds", "warning"))

@@ -23,9 +23,10 @@ ARITHMETIC: dict[str, Op] = {
     "max": "max",
 }
 COMPARISONS: dict[str, Relation] = {"eq": "==", "le": "<=", "lt": "<", "ge": ">=", "gt": ">"}
+ALWAYS = Truth(True)
 
 
-def runs(node: IslNode, guard: Formula = Truth(True)) -> Iterator[Run]:
+def runs(node: IslNode, guard: Formula = ALWAYS) -> Iterator[Run]:
     """The runs of one loop nest over `j`; a guard may mention `j` where isl left a test inside."""
     match node.get_type().name:
         case "block":
@@ -64,7 +65,7 @@ def inner_guard(body: IslNode) -> Formula:
     """What isl still tests inside a loop, with the iterator named `j`."""
     match body.get_type().name:
         case "user":
-            return Truth(True)
+            return ALWAYS
         case "if_":
             return conjunction((truth(body.if_get_cond()), inner_guard(body.if_get_then_node())))
         case kind:
@@ -76,13 +77,12 @@ Cases = list[tuple[Formula, Expr]]
 
 def number(expr: IslExpr) -> Cases:
     """An isl integer expression as ours, in cases where isl chooses; its iterator is `j` here."""
-    always = Truth(True)
     match expr.get_type().name:
         case "int":
-            return [(always, Const(int(expr.get_val().to_python())))]
+            return [(ALWAYS, Const(int(expr.get_val().to_python())))]
         case "id":
             name = expr.get_id().get_name()
-            return [(always, Var("j" if name.startswith("c") and name[1:].isdigit() else name))]
+            return [(ALWAYS, Var("j" if name.startswith("c") and name[1:].isdigit() else name))]
         case "op":
             return _operation(expr)
         case kind:

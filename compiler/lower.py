@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from ..dsl import syntax as s
 from ..dsl.diagnostics import CompileError, Diagnostic
@@ -9,8 +10,8 @@ from ..dsl.loader import Module
 from ..dsl.parser import parse_expression
 from ..dsl.printer import format_expression
 from ..dsl.source import Source, Span
-from .ir import Clause, Compare, Const, Formula, Mask, Table, Var
-from .lower_expression import IR_EXPR, constant, formula, number
+from .ir import Clause, ClauseKind, Compare, Const, Expr, Formula, Mask, Table, TableAxis, Var
+from .lower_expression import constant, formula, number
 from .plan import Shape
 from .scope import LARGEST_VALUE, GridValue, InputValue, Ledger, Meaning, Scope, TableValue, fail
 
@@ -29,13 +30,11 @@ def lower(module: Module, pattern: s.PatternDef, given: Mapping[str, Given], sha
         fail("E007", pattern.span, f"`{pattern.name}` has no parameter `{unknown[0]}`", f"its parameters: {names}")
     for parameter in pattern.parameters:
         value = given.get(parameter.name)
-        scope.names[parameter.name] = (
-            _default(parameter, scope) if value is None else _given(parameter, value, scope)
-        )
+        scope.names[parameter.name] = _default(parameter, scope) if value is None else _given(parameter, value, scope)
     clauses = _statements(pattern, scope)
     tables = tuple(scope.ledger.tables.values())
     inputs = tuple(
-        Table(name, "input", meaning.axis, name)  # type: ignore[arg-type]
+        Table(name, "input", cast("TableAxis", meaning.axis), name)
         for name, meaning in input_axes(module, pattern).items()
         if name in scope.ledger.used
     )
@@ -93,7 +92,8 @@ def use(expr: s.Call, scope: Scope) -> Formula:
         fail("E009", expr.span, "patterns use each other too deeply")
     module, pattern = found
     inner = Scope(module, scope.shape, scope.ledger, depth=scope.depth + 1)
-    values = dict(zip((p.name for p in pattern.parameters), (a for a in expr.arguments if a.keyword is None)))
+    unnamed = (a for a in expr.arguments if a.keyword is None)
+    values = dict(zip((p.name for p in pattern.parameters), unnamed, strict=False))
     values |= {a.keyword: a for a in expr.arguments if a.keyword is not None}
     for parameter in pattern.parameters:
         argument = values.get(parameter.name)
@@ -106,9 +106,7 @@ def use(expr: s.Call, scope: Scope) -> Formula:
 
 def _default(parameter: s.Parameter, scope: Scope) -> Meaning:
     if parameter.default is None:
-        fail(
-            "E007", parameter.span, f"parameter `{parameter.name}` has no default", f"give it: {parameter.name}=.."
-        )
+        fail("E007", parameter.span, f"parameter `{parameter.name}` has no default", f"give it: {parameter.name}=..")
     return _value(parameter, parameter.default, scope)
 
 
@@ -119,18 +117,19 @@ def _given(parameter: s.Parameter, value: Given, scope: Scope) -> Meaning:
     return _value(parameter, _literal(parameter, value), scope)
 
 
-def _literal(parameter: s.Parameter, value: object) -> s.Expr:
+def _literal(parameter: s.Parameter, value: Given) -> s.Expr:
     """A Python number, or nested sequence of them (numpy's too), as the syntax that would say it."""
-    match value.tolist() if hasattr(value, "tolist") else value:  # type: ignore[attr-defined]
+    plain: Given = getattr(value, "tolist", lambda: value)()
+    match plain:
         case bool(flag):
             return s.Boolean(flag, span=parameter.span)
-        case int(plain):
-            return _number(plain, parameter.span)
+        case int(whole):
+            return _number(whole, parameter.span)
         case list(items) | tuple(items):
             return s.ListLiteral(tuple(_literal(parameter, item) for item in items), span=parameter.span)
         case _:
-            kind = type(value).__name__
-            fail("E003", parameter.span, f"`{parameter.name}` is an integer, an expression or rows, not {kind} {value!r}")
+            what = f"{type(value).__name__} {value!r}"
+            fail("E003", parameter.span, f"`{parameter.name}` is an integer, an expression or rows, not {what}")
 
 
 def _number(value: int, span: Span | None) -> s.Expr:
@@ -157,8 +156,8 @@ def _value(parameter: s.Parameter, expr: s.Expr, scope: Scope) -> Meaning:
 
 def _table(name: str, axes: tuple[str, ...], expr: s.Expr, span: Span | None, scope: Scope) -> TableValue:
     match expr:
-        case s.Name(other) if isinstance(scope.names.get(other), TableValue):
-            return scope.names[other]  # type: ignore[return-value]
+        case s.Name(other) if isinstance(passed := scope.names.get(other), TableValue):
+            return passed
         case s.ListLiteral(items):
             rows = items if len(axes) == 2 else (expr,)
             values: list[tuple[int, ...]] = []
@@ -207,9 +206,9 @@ def _statements(pattern: s.PatternDef, scope: Scope) -> tuple[Clause, ...]:
     return tuple(clauses)
 
 
-def _clause(kind: str, condition: s.Expr, span: Span | None, scope: Scope) -> Clause:
+def _clause(kind: ClauseKind, condition: s.Expr, span: Span | None, scope: Scope) -> Clause:
     text = f"{kind} {format_expression(condition)}"
-    return Clause(kind, formula(condition, scope), text, span)  # type: ignore[arg-type]
+    return Clause(kind, formula(condition, scope), text, span)
 
 
 def _either(value: s.Expr, scope: Scope) -> Meaning:
@@ -219,7 +218,7 @@ def _either(value: s.Expr, scope: Scope) -> Meaning:
             return formula(value, scope)
         case s.Name(name):
             meaning = scope.names.get(name)
-            return number(value, scope) if meaning is None or isinstance(meaning, IR_EXPR) else meaning
+            return number(value, scope) if meaning is None or isinstance(meaning, Expr) else meaning
         case s.Call(module, name) if module is not None or name not in ("abs", "min", "max"):
             return formula(value, scope)
         case _:
@@ -232,4 +231,3 @@ def _grid(grid: s.Grid, scope: Scope) -> GridValue:
     if min(*extents, cell) < 1:
         fail("E005", grid.span, "a grid's sizes are 1 or more")
     return GridValue(grid.axes, extents, cell)
-

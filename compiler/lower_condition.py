@@ -2,8 +2,23 @@
 
 from ..dsl import syntax as s
 from ..dsl.source import Span
-from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Or, Read, Sample, Table, Truth, Var
-from .ir import conjunction, disjunction
+from .ir import (
+    And,
+    Binary,
+    Compare,
+    Const,
+    Expr,
+    Formula,
+    InPowers,
+    Or,
+    Read,
+    Sample,
+    Table,
+    Truth,
+    Var,
+    conjunction,
+    disjunction,
+)
 from .lower_expression import comparison, constant, coordinate, make, number
 from .scope import Scope, fail
 
@@ -16,9 +31,7 @@ def membership(value: s.Expr, members: s.Expr, scope: Scope) -> Formula:
     x = number(value, scope)
     match members:
         case s.Range(low, high):
-            return conjunction(
-                (comparison("<=", number(low, scope), x), comparison("<", x, number(high, scope)))
-            )
+            return conjunction((comparison("<=", number(low, scope), x), comparison("<", x, number(high, scope))))
         case s.SetLiteral(items):
             return disjunction(tuple(comparison("==", x, number(item, scope)) for item in items))
         case s.Call(None, "powers", arguments):
@@ -91,7 +104,7 @@ def call(expr: s.Call, scope: Scope) -> Formula:
         case None, ("abs" | "min" | "max"):
             fail("E003", expr.span, f"`{expr.name}` is a number, and a condition is wanted here")
         case _:
-            from .lower import use
+            from .lower import use  # `lower` imports this module, through `lower_expression`
 
             return use(expr, scope)
 

@@ -1,15 +1,30 @@
 """One expression of the surface syntax as integers or conditions of the mask language."""
 
-from typing import assert_never, get_args
+from typing import assert_never
 
 from ..dsl import syntax as s
 from ..dsl.source import Span
-from .evaluate import INTEGERS, arithmetic
-from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Not, Op, Or, Read, Truth, Var
-from .ir import conjunction, disjunction
+from .evaluate import INTEGERS, arithmetic, compare
+from .ir import (
+    And,
+    Binary,
+    Compare,
+    Const,
+    Expr,
+    Formula,
+    InPowers,
+    Not,
+    Op,
+    Or,
+    Read,
+    Table,
+    Truth,
+    Var,
+    conjunction,
+    disjunction,
+)
 from .scope import LARGEST_VALUE, InputValue, Scope, TableValue, fail
 
-IR_EXPR = get_args(Expr)
 VARIABLES = ("q", "k", "h", "g", "n", "m")
 
 
@@ -49,9 +64,9 @@ def _name(name: str, span: Span | None, scope: Scope) -> Expr:
     if name in known:
         return Const(known[name])
     meaning = scope.names.get(name)
-    if isinstance(meaning, IR_EXPR):
+    if isinstance(meaning, Expr):
         scope.spend(scope.sizes.get(name, 1), span)
-        return meaning  # type: ignore[return-value]
+        return meaning
     if name in VARIABLES:
         return Var(name)
     fail("E003", span, f"`{name}` is not a number here")
@@ -74,17 +89,17 @@ def make(op: Op, left: Expr, right: Expr, span: Span | None) -> Expr:
             if abs(value) > LARGEST_VALUE:
                 fail("E005", span, "this number is beyond 2^40", "positions and lengths stay below 2^31")
             return Const(value)
-        case ("+" | "-"), _, Const(0):
+        case (("+" | "-"), _, Const(0)):
             return left
         case "+", Const(0), _:
             return right
-        case ("*" | "//"), _, Const(1):
+        case (("*" | "//"), _, Const(1)):
             return left
         case "*", Const(1), _:
             return right
         case "*", _, Const(0):
             return right
-        case ("&" | "|" | "^"), Const(), _:
+        case (("&" | "|" | "^"), Const(), _):
             return make(op, right, left, span)
         case "&", _, Const(mask) if mask >= 0:
             bits = [b for b in range(mask.bit_length()) if mask >> b & 1]
@@ -95,7 +110,7 @@ def make(op: Op, left: Expr, right: Expr, span: Span | None) -> Expr:
                 bit = Binary("%", make("//", left, Const(1 << b), span), Const(2))
                 out = make("+", out, make("*", bit, Const(1 << b), span), span)
             return out
-        case ("|" | "^"), _, Const(mask) if mask >= 0:
+        case (("|" | "^"), _, Const(mask)) if mask >= 0:
             both = make("&", left, right, span)
             both = both if op == "|" else make("*", both, Const(2), span)
             return make("-", make("+", left, right, span), both, span)
@@ -120,7 +135,7 @@ def _binary(op: s.BinaryOp, left: s.Expr, right: s.Expr, span: Span | None, scop
         if divisor <= 0:
             fail("E004", right.span, f"division by {divisor}" if op == "//" else f"modulus {divisor}", "use 1 or more")
         return Const(0) if op == "%" and divisor == 1 else make(op, a, Const(divisor), span)
-    return make(op, a, number(right, scope), span)  # type: ignore[arg-type]
+    return make(op, a, number(right, scope), span)
 
 
 def _index(name: str, indices: tuple[s.Expr, ...], span: Span | None, scope: Scope) -> Expr:
@@ -149,8 +164,6 @@ def _index(name: str, indices: tuple[s.Expr, ...], span: Span | None, scope: Sco
 
 def table_read(name: str, row: tuple[int, ...], index: Expr, scope: Scope) -> Expr:
     """A read of constants by head; constants alike need no table."""
-    from .ir import Table
-
     if len(set(row)) == 1:
         return Const(row[0])
     if isinstance(index, Const):
@@ -178,7 +191,7 @@ def coordinate(base: Var, axis: str, span: Span | None, scope: Scope) -> Expr:
 
 def formula(expr: s.Expr, scope: Scope) -> Formula:
     """The condition an expression stands for."""
-    from .lower_condition import call, membership
+    from .lower_condition import call, membership  # which imports this module
 
     scope.spend(1, expr.span)
     match expr:
@@ -186,9 +199,9 @@ def formula(expr: s.Expr, scope: Scope) -> Formula:
             return Truth(value)
         case s.Name(name):
             meaning = scope.names.get(name)
-            if isinstance(meaning, get_args(Formula)):
+            if isinstance(meaning, Formula):
                 scope.spend(scope.sizes.get(name, 1), expr.span)
-                return meaning  # type: ignore[return-value]
+                return meaning
             fail("E003", expr.span, f"`{name}` is not a condition here")
         case s.Not(operand):
             return negation(formula(operand, scope))
@@ -225,8 +238,6 @@ def comparison(op: s.CompareOp, left: Expr, right: Expr) -> Formula:
     """A comparison, folded when constant; `x & (x - 1) == 0` is known for what it is."""
     match op, left, right:
         case _, Const(a), Const(b):
-            from .evaluate import compare
-
             return Truth(bool(compare(op, a, b)))
         case "==", Binary("&", x, Binary("-", y, Const(1))), Const(0) if x == y:
             return Or((Compare("==", x, Const(0)), InPowers(x, 2)))

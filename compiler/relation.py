@@ -1,17 +1,33 @@
 """Masks as Presburger relations: which tiles are touched and which are full. The only module that imports isl."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import assert_never
+from typing import assert_never, cast
 
 import islpy as isl
 
 from .evaluate import powers
 from .intervals import interval
-from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Not, Or, Read, Truth, Var, conjunction, disjunction
+from .ir import (
+    And,
+    Binary,
+    Compare,
+    Const,
+    Expr,
+    Formula,
+    InPowers,
+    Not,
+    Op,
+    Or,
+    Read,
+    Truth,
+    Var,
+    conjunction,
+    disjunction,
+)
 from .plan import Shape
-from .walk import substitute, variables
+from .walk import operations, substitute, variables
 
 TileSet = isl.Set
 
@@ -24,7 +40,7 @@ class UndecidedError(Exception):
 
 
 @contextmanager
-def budget(operations: int = BUDGET) -> Iterator[None]:
+def budget(operations: int = BUDGET) -> Generator[None]:
     """Bound the work isl does inside; raises UndecidedError when it is used up."""
     context = isl.DEFAULT_CONTEXT
     context.reset_operations()
@@ -127,7 +143,7 @@ def _arithmetic(op: str, left: Expr, right: Expr, space: Space, local: isl.Local
             return a.scale_down_val(isl.Val(value)).floor()
         case "%", Const(value):
             return a.mod_val(isl.Val(value))
-        case ("*" | "//" | "%" | "&" | "|" | "^"), _:
+        case (("*" | "//" | "%" | "&" | "|" | "^"), _):
             raise UndecidedError(f"`{op}` of two things that both vary")
         case _:
             pass
@@ -145,12 +161,23 @@ def _arithmetic(op: str, left: Expr, right: Expr, space: Space, local: isl.Local
             raise AssertionError(op)
 
 
+# Each different floor is one more dimension to isl, and each choice doubles the cases of a sum: beyond these its
+# operations get slow in a way that counting them does not bound.
+LIMITS: tuple[tuple[tuple[Op, ...], int, str], ...] = (
+    (("//", "%"), 12, "divisions"),
+    (("min", "max"), 8, "minima and maxima"),
+)
+
+
 def pairs(formula: Formula, space: Space, unknown: bool | None = None, padded: bool = False) -> isl.Set:
     """The (query, key) pairs of a formula.
 
     What isl cannot hold raises UndecidedError, or counts as `unknown` when given: True for what may hold, False for
     what must.
     """
+    for ops, most, what in LIMITS:
+        if len(operations(formula, ops)) > most:
+            raise UndecidedError(f"more than {most} different {what}")
     return _pairs(formula, space, space.local(), unknown).intersect(space.domain(padded)).coalesce()
 
 
@@ -187,6 +214,14 @@ def _pairs(formula: Formula, space: Space, local: isl.LocalSpace, unknown: bool 
 
 
 DIAGONAL = Compare("==", Var("q"), Var("k"))
+COMPARISONS = {
+    "<": isl.PwAff.lt_set,
+    "<=": isl.PwAff.le_set,
+    ">": isl.PwAff.gt_set,
+    ">=": isl.PwAff.ge_set,
+    "==": isl.PwAff.eq_set,
+    "!=": isl.PwAff.ne_set,
+}
 
 
 def alike(formula: Formula) -> bool:
@@ -209,21 +244,7 @@ def _atom(formula: Compare | InPowers, space: Space, local: isl.LocalSpace) -> i
             return _pairs(Or(members), space, local, None)
         case Compare(op, left, right):
             a, b = affine(left, space, local), affine(right, space, local)
-            match op:
-                case "<":
-                    return a.lt_set(b)
-                case "<=":
-                    return a.le_set(b)
-                case ">":
-                    return a.gt_set(b)
-                case ">=":
-                    return a.ge_set(b)
-                case "==":
-                    return a.eq_set(b)
-                case "!=":
-                    return a.ne_set(b)
-                case _:
-                    assert_never(op)
+            return COMPARISONS[op](a, b)
         case _:
             assert_never(formula)
 
@@ -233,9 +254,8 @@ def differ_in_one_bit(left: Expr, right: Expr, top: int) -> Formula:
     members: list[Formula] = []
     for bit in powers(2, max(1, top)):
         parity = Binary("%", Binary("//", left, Const(bit)), Const(2))
-        for value, op in ((0, "+"), (1, "-")):
-            partner = Compare("==", right, Binary(op, left, Const(bit)))
-            members.append(And((Compare("==", parity, Const(value)), partner)))
+        for value, partner in enumerate((Binary("+", left, Const(bit)), Binary("-", left, Const(bit)))):
+            members.append(And((Compare("==", parity, Const(value)), Compare("==", right, partner))))
     return Or(tuple(members))
 
 
@@ -383,7 +403,7 @@ def count_pairs(formula: Formula, space: Space, values: Mapping[str, int]) -> in
                 found = found.fix_val(isl.dim_type.param, position, isl.Val(values[name]))
             flat = found.project_out(isl.dim_type.param, 0, len(space.parameters)).coalesce()
             # Out of operations, islpy gives a value without a text here, not an error.
-            text: str | None = flat.count_val().to_str()
+            text = cast("str | None", flat.count_val().to_str())
             return None if text is None else int(text)
     except UndecidedError:
         return None

@@ -77,4 +77,3 @@ def preorder(parent: Ints) -> tuple[Ints, Ints]:
         free[above] += size[child]
         free[child] = enter[child] + 1
     return enter, enter + size
-

@@ -40,6 +40,8 @@ def verify(plan: Plan, after: str) -> None:
 
 def _check_divisors(expr: Expr, after: str) -> None:
     for part in parts(expr):
-        if isinstance(part, Binary) and part.op in ("//", "%"):
-            if not isinstance(part.right, Const) or part.right.value <= 0:
+        match part:
+            case Binary("//" | "%", _, right) if not isinstance(right, Const) or right.value <= 0:
                 raise InternalError(f"after {after}: division by something else than a positive constant")
+            case _:
+                pass

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import assert_never
 
-from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Mask, Not, Or, Read, Truth, Var
+from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Mask, Not, Op, Or, Read, Truth, Var
 
 
 def expressions(formula: Formula) -> Iterator[Expr]:
@@ -43,6 +43,11 @@ def parts(expr: Expr) -> Iterator[Expr]:
 def variables(formula: Formula) -> frozenset[str]:
     """Names of the variables a formula mentions."""
     return frozenset(p.name for e in expressions(formula) for p in parts(e) if isinstance(p, Var))
+
+
+def operations(formula: Formula, ops: tuple[Op, ...]) -> frozenset[Expr]:
+    """The different operations of some kinds in a formula."""
+    return frozenset(p for e in expressions(formula) for p in parts(e) if isinstance(p, Binary) and p.op in ops)
 
 
 def depends_on_head(mask: Mask) -> bool:

@@ -9,7 +9,7 @@ from .source import Source, Span
 from .syntax import Comment
 
 MAX_BYTES = 256 * 1024
-MAX_WORDS = 50_000
+MAX_WORDS = 6_000
 MAX_NESTING = 64
 MAX_NAME = 64
 MAX_LITERAL = 2**31

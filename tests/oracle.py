@@ -69,7 +69,7 @@ SPARE = 72
 
 @contextmanager
 def poisoned() -> Generator[None]:
-    """Outputs start as NaN, so that what a kernel does not write shows, and have margins, so that a write too many does."""
+    """Outputs start as NaN, so that what a kernel does not write shows; their margins show what it should not write."""
     empty, rooms = torch.empty, list[torch.Tensor]()
 
     def full_of_nan(*size: Any, **options: Any) -> torch.Tensor:

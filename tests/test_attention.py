@@ -230,6 +230,19 @@ def test_an_input_changed_in_place_counts(backend: str) -> None:
     assert_close(got, q, k, v, definition(pattern, n, n, doc=as_numpy))
 
 
+@both
+def test_inference_mode(backend: str) -> None:
+    """Tensors made there do not count their changes, so their lists are not remembered."""
+    pattern, n = weft.load(PACKED), 80
+    with torch.inference_mode():
+        q, k, v = tensors(n, n, 1, 1, 32, torch.float32)
+        doc = torch.zeros(n, dtype=torch.int64)
+        for _ in range(3):
+            got = run(pattern, q, k, v, backend=backend, doc=doc)
+            assert_close(got, q, k, v, definition(pattern, n, n, doc=doc.numpy()))
+            doc[20:] += 1
+
+
 @pytest.mark.parametrize("text", [WINDOW, PACKED], ids=["run", "table"])
 def test_threads(text: str) -> None:
     """Eight threads, each with its own length and inputs. (Triton's interpreter knows one thread only.)"""

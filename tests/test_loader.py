@@ -42,7 +42,7 @@ def test_modules_and_names(root: Path) -> None:
     assert module.imports["w"].name == "window" and module.name == "main"
     assert Path(module.imports["longformer"].source.path).parent == LIBRARY
     with pytest.raises(AttributeError):
-        module.digest = ""  # type: ignore[misc]
+        module.digest = ""  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_digest_covers_imports(root: Path) -> None:

@@ -33,6 +33,8 @@ class Prepared:
     lists: Any
     tables: Any
     alive: tuple[Any, ...]
+    # Key tiles a query tile visits, on average; 0 where loops say it.
+    density: float = 0.0
 
 
 _prepared: OrderedDict[tuple[Any, ...], Prepared] = OrderedDict()
@@ -147,9 +149,9 @@ def choose_backend(pattern: Pattern, q: torch.Tensor, backend: str) -> str:
     if backend == "hopper" and q.device.type != "cuda":
         raise TensorError(f"pattern `{pattern.name}`: backend 'hopper' got tensors on {q.device}")
     if backend == "triton":
-        import triton
+        from triton import knobs
 
-        if q.device.type == "cpu" and not triton.knobs.runtime.interpret:
+        if q.device.type == "cpu" and not knobs.runtime.interpret:
             hint = "set TRITON_INTERPRET=1 before importing triton to run it in the interpreter"
             raise TensorError(f"pattern `{pattern.name}`: backend 'triton' got tensors on the CPU; {hint}")
         if q.dtype == torch.float64:
@@ -237,15 +239,17 @@ def _prepare(
 
     tables = gather(plan, host_inputs(pattern, plan.mask, inputs, n, m, heads, batch), n, m)
     rows = range(batch) if tables.batched else range(1)
+    alive = (plan, *inputs.values())
     if not kernel:
         lists: Any = [tile_lists(plan, tables.of(b), n, m, device) for b in rows]
         arrays: Any = [{name: torch.from_numpy(a) for name, a in tables.of(b).items()} for b in rows]
-    else:
-        lists = None
-        if plan.strategy != "run":
-            lists = upload([tile_lists(plan, tables.of(b), n, m, device) for b in rows], device)
-        arrays = {name: torch.from_numpy(a).to(torch.int32).to(device) for name, a in tables.arrays.items()}
-    return Prepared(lists, arrays, (plan, *inputs.values()))
+        return Prepared(lists, arrays, alive)
+    arrays = {name: torch.from_numpy(a).to(torch.int32).to(device) for name, a in tables.arrays.items()}
+    if plan.strategy == "run":
+        return Prepared(None, arrays, alive)
+    found = [tile_lists(plan, tables.of(b), n, m, device) for b in rows]
+    density = sum(len(one.tiles) for one in found) / max(1, sum(len(one.split) for one in found))
+    return Prepared(upload(found, device), arrays, alive, density)
 
 
 def _cpu(
@@ -283,8 +287,9 @@ def _kernel(
     tf32: bool,
     inputs: Mapping[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    from .codegen.choose import FEW_TILES, Case, kernel_for
     from .codegen.configure import suits_hopper
-    from .codegen.launch import DTYPES, architecture, describable, kernel_for, launcher, run
+    from .codegen.launch import DTYPES, architecture, describable, launcher, run
 
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     arch = architecture(q.device)
@@ -298,13 +303,17 @@ def _kernel(
     flat = tuple(name for name, x in inputs.items() if getattr(x, "ndim", 1) == 2)
     shape = pattern.shape(n, m, heads, kv_heads, *layers)
 
-    def make() -> Any:
+    def make(specialised: bool) -> Any:
         mask = pattern.bind(heads, kv_heads, *layers)
         batched = tuple(t.name for t in mask.tables if t.source in flat)
-        kernel = kernel_for(mask, shape, dtype, head_dim, m, arch, tma, batched, tf32, hopper=backend != "triton")
-        return launcher(kernel)
+        case = Case(dtype, head_dim, arch, tma, specialised, tf32, batched)
+        return launcher(kernel_for(mask, shape, case, (n, m)))
 
-    key = (backend, heads, kv_heads, shape, min(m, 128), head_dim, dtype, arch, tma, tf32, flat, *layers)
-    launch = pattern.remember(key, make)
+    key = (backend, heads, kv_heads, shape, n.bit_length(), min(m, 128), head_dim, dtype, arch, tma, tf32, flat)
+    launch = pattern.remember((*key, *layers), lambda: make(backend != "triton"))
     made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
+    if backend == "gpu" and launch.kernel.config.hopper and launch.kernel.plan.strategy == "table":
+        if made.density < FEW_TILES:
+            launch = pattern.remember(("plain", *key, *layers), lambda: make(False))
+            made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
     return run(launch, q, k, v, scale, made.lists, made.tables)

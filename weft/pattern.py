@@ -47,7 +47,7 @@ class Pattern:
         return self.definition.doc
 
     @property
-    def __doc__(self) -> str:  # type: ignore[override]
+    def __doc__(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.doc
 
     @property
@@ -211,9 +211,7 @@ class Pattern:
         if errors:
             raise CompileError(errors)
 
-    def precompile(
-        self, target: str, dtype: str, head_dim: int, heads: int = 1, kv_heads: int | None = None
-    ) -> None:
+    def precompile(self, target: str, dtype: str, head_dim: int, heads: int = 1, kv_heads: int | None = None) -> None:
         """Compile to machine code for a target such as "sm90" through Triton's cache; needs no GPU."""
         from .ahead import precompile
 
