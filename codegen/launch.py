@@ -90,6 +90,37 @@ class Launcher:
     describe: tuple[Callable[[torch.Tensor], Any], ...]
     compiled: dict[int, Any]
 
+    def run(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        scale: float,
+        lists: DeviceLists | None,
+        tables: Mapping[str, torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Launch on q `[B, H, m, D]`, k and v `[B, G, n, D]`; returns the output and the log-sum-exp `[B, H, m]`."""
+        batch, heads, m, _ = q.shape
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        lse = torch.empty(batch, heads, m, dtype=torch.float32, device=q.device)
+        arguments = arguments_for(self, q, k, v, out, lse, scale, lists, tables)
+        grid = (-(-m // self.kernel.config.block_m) * batch * heads, 1, 1)
+        if q.device.type != "cuda":
+            self.function[grid](*arguments, **self.options)
+            return out, lse
+        device = q.device.index
+        with torch.cuda.device(q.device) if device != torch.cuda.current_device() else nullcontext():
+            compiled = self.compiled.get(device)
+            if compiled is not None:
+                compiled[grid](*arguments)
+                return out, lse
+            compiled = self.function[grid](*arguments, **self.options)
+            # Descriptors, and integers that are never specialised on, leave one specialisation: the next call may
+            # skip the search for it. Strides of the pointer kernels are specialised on.
+            if self.kernel.config.tma and compiled is not None:
+                self.compiled[device] = compiled
+        return out, lse
+
 
 @lru_cache(maxsize=512)
 def launcher(kernel: Kernel) -> Launcher:
@@ -97,38 +128,6 @@ def launcher(kernel: Kernel) -> Launcher:
     return Launcher(
         kernel, build(kernel), launch_options(kernel), used_tables(kernel.plan), tuple(_describers(kernel)), {}
     )
-
-
-def run(
-    launch: Launcher,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    scale: float,
-    lists: DeviceLists | None,
-    tables: Mapping[str, torch.Tensor],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Launch on q `[B, H, m, D]`, k and v `[B, G, n, D]`; returns the output and the log-sum-exp `[B, H, m]`."""
-    batch, heads, m, _ = q.shape
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    lse = torch.empty(batch, heads, m, dtype=torch.float32, device=q.device)
-    arguments = arguments_for(launch, q, k, v, out, lse, scale, lists, tables)
-    grid = (-(-m // launch.kernel.config.block_m) * batch * heads, 1, 1)
-    if q.device.type != "cuda":
-        launch.function[grid](*arguments, **launch.options)
-        return out, lse
-    device = q.device.index
-    with torch.cuda.device(q.device) if device != torch.cuda.current_device() else nullcontext():
-        compiled = launch.compiled.get(device)
-        if compiled is not None:
-            compiled[grid](*arguments)
-            return out, lse
-        compiled = launch.function[grid](*arguments, **launch.options)
-        # Descriptors, and integers that are never specialised on, leave one specialisation: the next call may skip
-        # the search for it. Strides of the pointer kernels are specialised on.
-        if launch.kernel.config.tma and compiled is not None:
-            launch.compiled[device] = compiled
-    return out, lse
 
 
 def arguments_for(

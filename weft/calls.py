@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ class Prepared:
     alive: tuple[Any, ...]
     # Key tiles a query tile visits, on average; 0 where loops say it.
     density: float = 0.0
+    # Whether the inputs are tensors, whose changes show.
+    lasting: bool = True
 
 
 _prepared: OrderedDict[tuple[Any, ...], Prepared] = OrderedDict()
@@ -84,6 +86,9 @@ def attention(
     """The output and the log-sum-exp of one call."""
     import torch
 
+    signature = _signature(q, k, v, backend, layer, layers, tf32, inputs)
+    if again := _again(pattern, signature, q, k, v, scale):
+        return again
     check_tensors(pattern, q, k, v)
     chosen = choose_backend(pattern, q, backend)
     batch, heads, m, head_dim = q.shape
@@ -96,14 +101,54 @@ def attention(
         return torch.zeros_like(q), lse
     if factor <= 0:
         # The kernels take the largest score before scaling, which needs a positive scale.
-        q, factor = q * (-1.0 if factor < 0 else 0.0), -factor or 1.0
+        q, factor, signature = q * (-1.0 if factor < 0 else 0.0), -factor or 1.0, None
     match chosen:
         case "reference":
             return _reference(pattern, mask, q, k, v, factor, inputs)
         case "cpu":
             return _cpu(pattern, q, k, v, factor, (layer, layers), inputs)
         case _:
-            return _kernel(pattern, q, k, v, factor, (layer, layers), chosen, tf32, inputs)
+            return _kernel(pattern, q, k, v, factor, (layer, layers), chosen, tf32, inputs, signature)
+
+
+Signature = tuple[object, ...]
+
+
+def _signature(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    backend: str,
+    layer: int,
+    layers: int,
+    tf32: bool,
+    inputs: Mapping[str, Any],
+) -> Signature:
+    """All that a call's checks, kernel and lists depend on, but for the alignment of its tensors."""
+    tensors = tuple((x.shape, x.stride(), x.dtype, x.device) for x in (q, k, v))
+    given = tuple((name, id(x), getattr(x, "_version", None)) for name, x in inputs.items())
+    return (*tensors, backend, layer, layers, tf32, given)
+
+
+def _again(
+    pattern: Pattern,
+    signature: Signature,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float | None,
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The call's result when one just like it came before: a training step must not wait for Python."""
+    import torch
+
+    known = pattern.calls.get(signature)
+    if known is None or (scale is not None and scale <= 0) or (q.data_ptr() | k.data_ptr() | v.data_ptr()) % 16:
+        return None
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        return None
+    launch, made = known
+    factor = q.shape[3] ** -0.5 if scale is None else float(scale)
+    return launch.run(q, k, v, factor, made.lists, made.tables)
 
 
 def check_tensors(pattern: Pattern, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
@@ -213,7 +258,9 @@ def prepared(
             _prepared.move_to_end(key)
             return _prepared[key]
     made = _prepare(pattern, plan, n, m, heads, batch, device, inputs, kernel)
-    if lasting:
+    if not lasting:
+        made = replace(made, lasting=False)
+    else:
         with _lock:
             _prepared[key] = made
             while len(_prepared) > MOST_LISTS:
@@ -286,12 +333,14 @@ def _kernel(
     backend: str,
     tf32: bool,
     inputs: Mapping[str, Any],
+    signature: Signature | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from .codegen.choose import FEW_TILES, Case, kernel_for
     from .codegen.configure import suits_hopper
-    from .codegen.launch import DTYPES, architecture, describable, launcher, run
+    from .codegen.launch import DTYPES, architecture, describable, launcher
 
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    if not q.stride(-1) == k.stride(-1) == v.stride(-1) == 1:
+        q, k, v, signature = q.contiguous(), k.contiguous(), v.contiguous(), None
     arch = architecture(q.device)
     dtype = DTYPES[q.dtype]
     batch, heads, m, head_dim = q.shape
@@ -312,8 +361,13 @@ def _kernel(
     key = (backend, heads, kv_heads, shape, n.bit_length(), min(m, 128), head_dim, dtype, arch, tma, tf32, flat)
     launch = pattern.remember((*key, *layers), lambda: make(backend != "triton"))
     made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
-    if backend == "gpu" and launch.kernel.config.hopper and launch.kernel.plan.strategy == "table":
-        if made.density < FEW_TILES:
-            launch = pattern.remember(("plain", *key, *layers), lambda: make(False))
-            made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
-    return run(launch, q, k, v, scale, made.lists, made.tables)
+    searched = launch.kernel.config.hopper and launch.kernel.plan.strategy == "table"
+    if backend == "gpu" and searched and made.density < FEW_TILES:
+        launch = pattern.remember(("plain", *key, *layers), lambda: make(False))
+        made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
+    # Only tensors count their changes, and only aligned ones fit descriptors whatever comes next.
+    if signature is not None and tma and made.lasting:
+        pattern.calls[signature] = (launch, made)
+        while len(pattern.calls) > MOST_LISTS:
+            pattern.calls.pop(next(iter(pattern.calls)), None)
+    return launch.run(q, k, v, scale, made.lists, made.tables)

@@ -34,6 +34,8 @@ class Pattern:
         self.definition = definition
         self.given = dict(given or {})
         self._masks: dict[tuple[int, int, int, int], Mask] = {}
+        # Kernels and lists of calls, by all that they depend on; `calls` fills it.
+        self.calls: dict[tuple[object, ...], Any] = {}
         self._memory: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     @property
