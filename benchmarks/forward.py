@@ -3,7 +3,7 @@
 python3 benchmarks/forward.py [--n 8192 32768] [--cases causal ..] [--sweep] [--markdown FILE]
 
 Every figure is the median of triton's do_bench over the same tensors; weft's output is compared with FlexAttention's
-before anything is timed. FlexAttention is compiled anew for each mask (torch._dynamo.reset()), since past its
+before anything is timed. FlexAttention is compiled anew for each mask (torch.compiler.reset()), since past its
 recompile limit it silently runs dense. `--sweep` also times FlexAttention with the kernel options listed below.
 """
 
@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,8 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from triton.testing import do_bench
 
 import weft
+
+Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 HEADS, HEAD_DIM, DTYPE = 16, 128, torch.bfloat16
 
@@ -99,12 +101,12 @@ def cases(n: int) -> list[Case]:
 
 def timed(call: Callable[[], Any]) -> float:
     """Median milliseconds of a call."""
-    return do_bench(call, warmup=25, rep=100, return_mode="median")
+    return cast(float, do_bench(call, warmup=25, rep=100, return_mode="median"))
 
 
-def flex(case: Case, n: int, tensors: tuple[torch.Tensor, ...], options: dict[str, Any] | None) -> Callable[[], Any]:
+def flex(case: Case, n: int, tensors: Tensors, options: Any) -> Callable[[], Any]:
     """A compiled FlexAttention call for one mask."""
-    torch._dynamo.reset()
+    torch.compiler.reset()
     heads = HEADS if case.per_head else None
     mask = torch.compile(create_block_mask)(case.mask_mod, None, heads, n, n, device="cuda")
     attend = torch.compile(flex_attention, dynamic=False)
@@ -114,7 +116,8 @@ def flex(case: Case, n: int, tensors: tuple[torch.Tensor, ...], options: dict[st
 def measure(case: Case, n: int, sweep: bool) -> dict[str, Any]:
     """One row of the table."""
     torch.manual_seed(0)
-    tensors = tuple(torch.randn(1, HEADS, n, HEAD_DIM, device="cuda", dtype=DTYPE) for _ in range(3))
+    q, k, v = (torch.randn(1, HEADS, n, HEAD_DIM, device="cuda", dtype=DTYPE) for _ in range(3))
+    tensors = (q, k, v)
     pattern = weft.load(case.pattern, **case.parameters)
     baseline = flex(case, n, tensors, None)
     expected = baseline().float()
@@ -155,7 +158,9 @@ def kept_pairs(case: Case, n: int) -> int:
 
 def markdown(rows: list[dict[str, Any]], command: str) -> str:
     """The table with what it takes to repeat it."""
-    head = "| mask | N | weft ms | TFLOP/s | plain Triton ms | Flex ms | over Flex | over Flex's best | cuDNN causal ms |"
+    head = (
+        "| mask | N | weft ms | TFLOP/s | plain Triton ms | Flex ms | over Flex | over Flex's best | cuDNN causal ms |"
+    )
     lines = [
         f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {datetime.date.today()}, `{command}`:",
         "",

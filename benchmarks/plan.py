@@ -36,6 +36,7 @@ def main() -> None:
         pattern = weft.load(name, **PARAMETERS.get(name, {}))
         heads = natural_heads(pattern)
         pattern.bind(heads)
+        plan = pattern.plan(n, heads=heads)
         times: list[float] = []
         for _ in range(5):
             make_plan.cache_clear()

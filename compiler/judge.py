@@ -84,7 +84,7 @@ def _empty(whole: Formula, space: Space, name: str, span: Span | None) -> list[D
     """E013 and W101: no pair at all, or rows without one."""
     if whole == Truth(True):
         return []
-    if relation.possibly_empty(whole, space):
+    if not relation.holds_somewhere(whole, space):
         return [Diagnostic("E013", span, f"`{name}` keeps no pair at all", "check the `require` and `drop` clauses")]
     witness = relation.row_without_keys(whole, space)
     if witness is None:

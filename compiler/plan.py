@@ -23,7 +23,6 @@ class Region:
 
     runs: tuple[Run, ...]
     mask: Formula
-    comment: tuple[str, ...] = ()
 
     @property
     def full(self) -> bool:
@@ -90,4 +89,4 @@ class Plan:
     reason: str = ""
 
 
-ZERO, ONE = Const(0), Const(1)
+ONE = Const(1)

@@ -27,7 +27,7 @@ from .ir import (
     disjunction,
 )
 from .plan import Shape
-from .walk import operations, substitute, variables
+from .walk import holds_on_diagonal, operations, variables
 
 TileSet = isl.Set
 
@@ -208,7 +208,7 @@ def _pairs(formula: Formula, space: Space, local: isl.LocalSpace, unknown: bool 
                 if unknown:
                     return universe
                 # Both sides read the same element where q and k are the same token: doc[q] == doc[k].
-                return _atom(DIAGONAL, space, local) if alike(formula) else isl.Set.empty(local.get_space())
+                return _atom(DIAGONAL, space, local) if holds_on_diagonal(formula) else isl.Set.empty(local.get_space())
         case _:
             assert_never(formula)
 
@@ -222,15 +222,6 @@ COMPARISONS = {
     "==": isl.PwAff.eq_set,
     "!=": isl.PwAff.ne_set,
 }
-
-
-def alike(formula: Formula) -> bool:
-    """Whether a comparison surely holds where q == k."""
-    match formula:
-        case Compare("==" | "<=" | ">=", left, right):
-            return substitute(left, "q", Var("k")) == substitute(right, "q", Var("k"))
-        case _:
-            return False
 
 
 def _atom(formula: Compare | InPowers, space: Space, local: isl.LocalSpace) -> isl.Set:
@@ -367,11 +358,6 @@ def _simplify_items(
 def holds_somewhere(formula: Formula, space: Space) -> bool:
     """Whether some pair may satisfy a formula, for some length."""
     return not pairs(formula, space, unknown=True).is_empty()
-
-
-def possibly_empty(formula: Formula, space: Space) -> bool:
-    """Whether no pair at all may satisfy a formula."""
-    return not holds_somewhere(formula, space)
 
 
 def row_without_keys(formula: Formula, space: Space) -> tuple[int, int] | None:

@@ -108,3 +108,12 @@ def substitute(expr: Expr, name: str, value: Expr) -> Expr:
             return Read(table, substitute(index, name, value))
         case _:
             assert_never(expr)
+
+
+def holds_on_diagonal(formula: Formula) -> bool:
+    """Whether a comparison surely holds where q == k."""
+    match formula:
+        case Compare("==" | "<=" | ">=", left, right):
+            return substitute(left, "q", Var("k")) == substitute(right, "q", Var("k"))
+        case _:
+            return False

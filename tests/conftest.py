@@ -12,6 +12,8 @@ HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:
     # Before anything imports triton: from then on backend="triton" runs on CPU tensors.
     os.environ["TRITON_INTERPRET"] = "1"
+    # Tensors are small here: a second thread would only wait, and take a core from another worker.
+    torch.set_num_threads(1)
 
 settings.register_profile(
     "weft",

@@ -94,6 +94,24 @@ def guarded(x: torch.Tensor) -> torch.Tensor:
     return room[:, :, tokens]
 
 
+def layouts(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The same numbers, laid out in every way a caller may; where they are expanded, the first ones."""
+    apart = torch.full((*x.shape[:3], 2 * x.shape[3]), NAN, dtype=x.dtype, device=x.device)
+    apart[..., ::2] = x
+    odd = torch.full((x.numel() + 1,), NAN, dtype=x.dtype, device=x.device)
+    odd[1:] = x.flatten()
+    return {
+        "rows inside a larger tensor": torch.cat([x, x * NAN], 3)[..., : x.shape[3]],
+        "[B, N, H, D] transposed": x.transpose(1, 2).contiguous().transpose(1, 2),
+        "last stride not 1": x.transpose(2, 3).contiguous().transpose(2, 3),
+        "last stride 2": apart[..., ::2],
+        "start not aligned": odd[1:].view(x.shape),
+        "heads expanded": x[:, :1].expand(x.shape),
+        "tokens expanded": x[:, :, :1].expand(x.shape),
+        "batch expanded": x[:1].expand(x.shape),
+    }
+
+
 Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 

@@ -13,7 +13,7 @@ import weft
 from tests.brute import PATTERNS
 from tests.brute import load as load_shipped
 from tests.conftest import HAS_GPU
-from tests.oracle import SMALL, assert_attends, assert_close, definition, small_inputs
+from tests.oracle import SMALL, assert_attends, assert_close, definition, layouts, small_inputs
 from tests.strategies import HEADS, LAYERS, files
 from weft.dsl.printer import format_file
 from weft.dsl.syntax import File
@@ -167,25 +167,6 @@ def test_zero_size(shape: tuple[int, int, int, int, int], backend: str) -> None:
 
 
 # --- memory layouts ---------------------------------------------------------------------------------------------------
-
-
-def layouts(x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The same numbers, laid out in every way a caller may."""
-    batch, heads, tokens, head_dim = x.shape
-    apart = torch.full((batch, heads, tokens, 2 * head_dim), float("nan"), dtype=x.dtype)
-    apart[..., ::2] = x
-    odd = torch.full((batch * heads * tokens * head_dim + 1,), float("nan"), dtype=x.dtype)
-    odd[1:] = x.flatten()
-    return {
-        "rows inside a larger tensor": torch.cat([x, x * float("nan")], 3)[..., :head_dim],
-        "[B, N, H, D] transposed": x.transpose(1, 2).contiguous().transpose(1, 2),
-        "last stride not 1": x.transpose(2, 3).contiguous().transpose(2, 3),
-        "last stride 2": apart[..., ::2],
-        "start not aligned": odd[1:].view(x.shape),
-        "heads expanded": x[:, :1].expand(x.shape),
-        "tokens expanded": x[:, :, :1].expand(x.shape),
-        "batch expanded": x[:1].expand(x.shape),
-    }
 
 
 @both

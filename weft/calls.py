@@ -126,8 +126,14 @@ def _signature(
 ) -> Signature:
     """All that a call's checks, kernel and lists depend on, but for the alignment of its tensors."""
     tensors = tuple((x.shape, x.stride(), x.dtype, x.device) for x in (q, k, v))
-    given = tuple((name, id(x), getattr(x, "_version", None)) for name, x in inputs.items())
+    # Inference tensors have no version to ask for.
+    given = tuple((name, id(x), x._version if _counts(x) else None) for name, x in inputs.items())
     return (*tensors, backend, layer, layers, tf32, given)
+
+
+def _counts(x: Any) -> bool:
+    """Whether an input is a tensor that counts the writes to it."""
+    return hasattr(x, "is_inference") and not x.is_inference()
 
 
 def _again(
@@ -250,7 +256,7 @@ def prepared(
 ) -> Prepared:
     """Tile lists and tables, remembered for the same plan, lengths and unchanged inputs."""
     # numpy arrays, lists and inference tensors may change unseen; only other tensors count their changes.
-    lasting = all(hasattr(x, "is_inference") and not x.is_inference() for x in inputs.values())
+    lasting = all(map(_counts, inputs.values()))
     names = [(name, id(x), x._version) for name, x in inputs.items()] if lasting else []
     key = (id(plan), n, m, batch, kernel, device, *names)
     with _lock:
