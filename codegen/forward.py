@@ -109,16 +109,9 @@ def steady_arguments(kernel: Kernel) -> tuple[str, ...]:
     return (*lists, *sizes, "n", "m", "heads", "group", "total_heads")
 
 
-def _prologue(kernel: Kernel) -> list[ast.stmt]:
-    """Which query tile this program computes, its queries, and the running softmax."""
-    plan, config = kernel.plan, kernel.config
-    holes: dict[str, Hole] = {
-        "BLOCK_M": constant(config.block_m),
-        "BLOCK_N": constant(config.block_n),
-        "WIDE": constant(padded(kernel.head_dim)),
-        "SIDE": constant(config.side_by_side),
-    }
-    body = statements(
+def emit_place(kernel: Kernel) -> list[ast.stmt]:
+    """Which query tile `i` of which batch element `b` and head `h` this program computes, longest rows first."""
+    return statements(
         """
 count = tl.cdiv(m, BLOCK_M)
 band = tl.program_id(0) // (SIDE * count)
@@ -129,30 +122,49 @@ bh = band * SIDE + inside % width
 b = bh // heads
 h = bh % heads
 g = h // group
-off = n - m
-rows = i * BLOCK_M + tl.arange(0, BLOCK_M)
 """,
-        **holes,
+        BLOCK_M=constant(kernel.config.block_m),
+        SIDE=constant(kernel.config.side_by_side),
     )
-    for table in used_tables(plan):
+
+
+def emit_symbols(kernel: Kernel) -> list[ast.stmt]:
+    """What loop bounds and masks name: the offset, this batch element's tables, the uniforms."""
+    body = statements("off = n - m")
+    for table in used_tables(kernel.plan):
         if table in kernel.batched:
-            pointer, step = name(f"t_{table}"), name(f"t_{table}_batch")
-            body += statements("P = P + b * S", P=pointer, S=step)
-    for symbol, expr in plan.uniforms:
+            body += statements("P = P + b * S", P=name(f"t_{table}"), S=name(f"t_{table}_batch"))
+    for symbol, expr in kernel.plan.uniforms:
         body += statements("U = E", U=name(symbol), E=emit_number(expr, kernel.context))
-    body += statements(
-        "q = (rows + off)[:, None]" if not plan.shape.square else "q = rows[:, None]",
-    )
-    body += emit_load(kernel, "query", "i")
-    body += statements(
-        """
+    return body
+
+
+def _prologue(kernel: Kernel) -> list[ast.stmt]:
+    """The queries of this program's tile, and the running softmax."""
+    holes: dict[str, Hole] = {
+        "BLOCK_M": constant(kernel.config.block_m),
+        "WIDE": constant(padded(kernel.head_dim)),
+        "POSITION": query_position(kernel),
+    }
+    return [
+        *emit_place(kernel),
+        *emit_symbols(kernel),
+        *statements("rows = i * BLOCK_M + tl.arange(0, BLOCK_M)\nq = POSITION", **holes),
+        *emit_load(kernel, "query", "i"),
+        *statements(
+            """
 peak = tl.full([BLOCK_M], float("-inf"), tl.float32)
 total = tl.zeros([BLOCK_M], tl.float32)
 mix = tl.zeros([BLOCK_M, WIDE], tl.float32)
 """,
-        **holes,
-    )
-    return body
+            **holes,
+        ),
+    ]
+
+
+def query_position(kernel: Kernel) -> ast.expr:
+    """The positions of `rows`, as a column."""
+    return expression("rows[:, None]" if kernel.plan.shape.square else "(rows + off)[:, None]")
 
 
 def _tile_loops(kernel: Kernel) -> list[ast.stmt]:

@@ -8,8 +8,17 @@ import ast
 
 from ..compiler.ir import Truth
 from .configure import padded
-from .expressions import emit_number, emit_truth
-from .forward import Kernel, argument_names, list_rows, run_bounds, steady_arguments, used_tables
+from .expressions import emit_truth
+from .forward import (
+    Kernel,
+    argument_names,
+    emit_place,
+    emit_symbols,
+    list_rows,
+    query_position,
+    run_bounds,
+    steady_arguments,
+)
 from .quote import Hole, comment, constant, expression, name, render, statements
 
 HEADER = """
@@ -114,15 +123,7 @@ tma.store_wait(0)
 """
 
 FORWARD = """
-count = tl.cdiv(m, 2 * HALF)
-band = tl.program_id(0) // (SIDE * count)
-width = tl.minimum(SIDE, total_heads - band * SIDE)
-inside = tl.program_id(0) - band * SIDE * count
-i = count - 1 - inside // width
-bh = band * SIDE + inside % width
-b = bh // heads
-h = bh % heads
-g = h // group
+PLACE
 query_tiles = tl.allocate_shared_memory(query.dtype, [2, 1, 1, HALF, WIDE], query.layout)
 keys = tl.allocate_shared_memory(key.dtype, [STAGES, 1, 1, BLOCK_N, WIDE], key.layout)
 values = tl.allocate_shared_memory(value.dtype, [STAGES, 1, 1, BLOCK_N, WIDE], value.layout)
@@ -168,22 +169,23 @@ def emit_hopper(kernel: Kernel) -> str:
         body += _function(role, passed, [call])
     shared = ast.Tuple([name(a) for a in passed], ast.Load())
     body += _function(
-        "forward", argument_names(kernel), statements(FORWARD, **holes, ARGUMENTS=shared), steady_arguments(kernel)
+        "forward",
+        argument_names(kernel),
+        statements(FORWARD, **holes, PLACE=emit_place(kernel), ARGUMENTS=shared),
+        steady_arguments(kernel),
     )
     return render(body)
 
 
 def _holes(kernel: Kernel) -> dict[str, Hole]:
-    shift = expression("rows[:, None]") if kernel.plan.shape.square else expression("(rows + n - m)[:, None]")
     return {
         "BLOCK_N": constant(kernel.config.block_n),
         "HALF": constant(kernel.config.block_m // 2),
         "WIDE": constant(padded(kernel.head_dim)),
         "STAGES": constant(kernel.config.stages),
-        "SIDE": constant(kernel.config.side_by_side),
         "ELEMENT": expression("tl.float16" if kernel.dtype == "fp16" else "tl.bfloat16"),
         "LN2": ast.Constant(0.6931471805599453),
-        "QUERY_POSITION": shift,
+        "QUERY_POSITION": query_position(kernel),
     }
 
 
@@ -210,12 +212,7 @@ def _function(
 def _stream(kernel: Kernel) -> list[ast.stmt]:
     """How many tiles this row has, how many of them are full, and where its runs begin and end."""
     plan = kernel.plan
-    body = statements("off = n - m")
-    for table in used_tables(plan):
-        if table in kernel.batched:
-            body += statements("P = P + b * S", P=name(f"t_{table}"), S=name(f"t_{table}_batch"))
-    for symbol, value in plan.uniforms:
-        body += statements("U = E", U=name(symbol), E=emit_number(value, kernel.context))
+    body = emit_symbols(kernel)
     if plan.strategy != "run":
         body += list_rows(kernel)
         return body + statements("tiles_here = end - begin\nfull_tiles = middle - begin")
