@@ -1,6 +1,5 @@
 """Machine code without a GPU: the very compilation a first call would do, for a named target."""
 
-import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from .forward import Kernel, used_tables
 from .launch import DeviceLists, arguments_for, launcher
 
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+TARGETS = ("sm80", "sm86", "sm89", "sm90", "sm100", "sm103", "sm120", "gfx90a", "gfx942", "gfx950")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,11 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """`sm80`, `sm90`, `sm_100` or `gfx942`; raises ValueError."""
-    if match := re.fullmatch(r"sm_?(\d{2,3})", text):
-        return Target("cuda", int(match[1]), 32)
-    if re.fullmatch(r"gfx[0-9a-f]{3,4}", text):
-        return Target("hip", text, 64 if text.startswith("gfx9") else 32)
-    raise ValueError(f"unknown target {text!r}: use sm80, sm90, sm100 or gfx942")
+    """A name of TARGETS, `sm_90` for `sm90` too; raises ValueError."""
+    name = text.replace("sm_", "sm", 1) if text.startswith("sm_") else text
+    if name not in TARGETS:
+        raise ValueError(f"unknown target {text!r}: use {', '.join(TARGETS[:-1])} or {TARGETS[-1]}")
+    return Target("cuda", int(name[2:]), 32) if name.startswith("sm") else Target("hip", name, 64)
 
 
 class _StubDriver:

@@ -49,9 +49,11 @@ def kernel_with(mask: Mask, shape: Shape, case: Case, config: Config) -> Kernel:
     return Kernel(plan, config, case.dtype, case.head_dim, case.batched, case.tf32)
 
 
-def kernel_for(mask: Mask, shape: Shape, case: Case, lengths: tuple[int, int]) -> Kernel:
-    """The cheapest kernel for about `lengths` (keys, queries)."""
+def kernel_for(mask: Mask, shape: Shape, case: Case, lengths: tuple[int, int], specialised: bool = False) -> Kernel:
+    """The cheapest kernel for about `lengths` (keys, queries); only specialised ones count if that is asked for."""
     kernels = kernels_for(mask, shape, case, lengths[1])
+    if specialised:
+        kernels = tuple(kernel for kernel in kernels if kernel.config.hopper)
     if len(kernels) == 1:
         return kernels[0]
     return min(kernels, key=lambda kernel: cost(kernel, min(LONGEST_MODEL, max(lengths))))

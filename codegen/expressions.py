@@ -8,7 +8,7 @@ from typing import assert_never
 from ..compiler.evaluate import powers
 from ..compiler.intervals import Interval, interval
 from ..compiler.ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Not, Or, Read, Relation, Truth, Var
-from ..compiler.walk import expressions, parts
+from ..compiler.walk import parts
 from .quote import constant, expression
 
 INT32 = 1 << 31
@@ -23,19 +23,10 @@ class Context:
     wide: bool = False
 
 
-def needs_wide(formula: Formula, boxes: Mapping[str, Interval]) -> bool:
-    """Whether some intermediate value may leave 32 bits."""
-    for expr in expressions(formula):
-        for part in parts(expr):
-            if isinstance(part, Read) or any(isinstance(p, Read) for p in parts(part)):
-                continue
-            bounds = interval(part, boxes, {})
-            # Uniform symbols hold values that the host checked to fit.
-            if any(isinstance(p, Var) and p.name not in boxes for p in parts(part)):
-                continue
-            if bounds.low < -INT32 or bounds.high >= INT32:
-                return True
-    return False
+def emit_bound(expr: Expr, context: Context) -> ast.expr:
+    """A loop bound; it is a tile's number, which fits 32 bits even where the way to it does not."""
+    bound = emit_number(expr, context)
+    return bound if not context.wide or isinstance(expr, Const) else expression("(B).to(tl.int32)", B=bound)
 
 
 def emit_number(expr: Expr, context: Context) -> ast.expr:
@@ -44,19 +35,23 @@ def emit_number(expr: Expr, context: Context) -> ast.expr:
         case Const(value):
             return constant(value)
         case Var(symbol):
-            spelled = context.spelling[symbol]
-            return expression("V.to(tl.int64)", V=spelled) if context.wide and symbol in ("q", "k") else spelled
+            return _widened(context.spelling[symbol], context)
         case Read(table, index):
-            return expression(
+            value = expression(
                 "read(TABLE, SIZE, INDEX)",
                 TABLE=context.spelling[table],
-                SIZE=context.spelling[f"{table}.size"],
+                SIZE=context.spelling[f"{table}:size"],
                 INDEX=emit_number(index, context),
             )
+            return _widened(value, context)
         case Binary(op, left, right):
             return _operation(op, left, right, context)
         case _:
             assert_never(expr)
+
+
+def _widened(value: ast.expr, context: Context) -> ast.expr:
+    return expression("V.to(tl.int64)", V=value) if context.wide else value
 
 
 def _operation(op: str, left: Expr, right: Expr, context: Context) -> ast.expr:
@@ -152,7 +147,7 @@ def _in_powers(value: Expr, base: int, context: Context) -> ast.expr:
     if base == 2:
         return expression("(X > 0) & ((X & (X - 1)) == 0)", X=x)
     high = interval(value, context.boxes, {}).high
-    members = powers(base, max(1, min(high, INT32 - 1)))
+    members = powers(base, max(1, high))
     return _join("(A) | (B)", [expression("X == P", X=x, P=constant(p)) for p in members])
 
 

@@ -3,11 +3,12 @@
 import ast
 from dataclasses import dataclass
 
+from ..compiler.intervals import Interval, extent
 from ..compiler.ir import Formula, Truth
 from ..compiler.plan import Plan, Region, Run
-from ..compiler.walk import reads
+from ..compiler.walk import expressions, reads
 from .configure import Config, Dtype, padded
-from .expressions import Context, emit_number, emit_truth, needs_wide
+from .expressions import INT32, Context, emit_bound, emit_number, emit_truth
 from .memory import emit_load, emit_store, parameters
 from .quote import Hole, comment, constant, expression, name, render, statements
 
@@ -55,16 +56,32 @@ class Kernel:
         """Triton's name for the product's precision."""
         return ast.Constant("tf32" if self.tf32 else "ieee")
 
+    def table(self, title: str) -> str:
+        """The parameter that holds a table: by its place, so that no name of a file reaches the kernel."""
+        return f"t{[table.name for table in self.plan.mask.tables].index(title)}"
+
     @property
     def context(self) -> Context:
         """How the mask's variables are spelled inside the kernel."""
         spelling: dict[str, ast.expr] = {v: name(v) for v in ("i", "j", "n", "m", "off", "h", "g")}
         spelling |= {"q": name("q"), "k": name("k")} | {u: name(u) for u, _ in self.plan.uniforms}
         for table in self.plan.mask.tables:
-            spelling |= {table.name: name(f"t_{table.name}"), f"{table.name}.size": name(f"t_{table.name}_size")}
-        boxes = self.plan.shape.boxes()
-        wide = any(needs_wide(region.mask, boxes) for region in self.plan.regions)
-        return Context(spelling, boxes, wide)
+            title = self.table(table.name)
+            spelling |= {table.name: name(title), f"{table.name}:size": name(f"{title}_size")}
+        return Context(spelling, self.plan.shape.boxes(), computes_wide(self.plan))
+
+
+def computes_wide(plan: Plan) -> bool:
+    """Whether a mask, a loop bound, a guard or a uniform may leave 32 bits on the way."""
+    tables = {t.name: Interval(min(t.values), max(t.values)) for t in plan.mask.tables if t.kind == "head"}
+    boxes = plan.shape.boxes()
+    computed = [expr for _, expr in plan.uniforms]
+    boxes |= {symbol: extent(expr, boxes, tables)[0] for symbol, expr in plan.uniforms}
+    for region in plan.regions:
+        computed += expressions(region.mask)
+        for run in region.runs:
+            computed += [run.low, run.high, *expressions(run.guard)]
+    return any(extent(expr, boxes, tables)[1] >= INT32 for expr in computed)
 
 
 def used_tables(plan: Plan) -> tuple[str, ...]:
@@ -97,14 +114,13 @@ def _clauses(plan: Plan) -> list[ast.stmt]:
 def argument_names(kernel: Kernel) -> tuple[str, ...]:
     """The kernel's parameters, in order; the launcher passes the same."""
     lists = () if kernel.plan.strategy == "run" else ("start", "split", "tiles", "list_batch")
-    tables = tuple(f"t_{t}{suffix}" for t in used_tables(kernel.plan) for suffix in ("", "_size", "_batch"))
+    tables = tuple(f"{kernel.table(t)}{suffix}" for t in used_tables(kernel.plan) for suffix in ("", "_size", "_batch"))
     return (*parameters(kernel.config.tma), "lse", *lists, *tables, "n", "m", "heads", "group", "total_heads", "scale")
 
 
 def steady_arguments(kernel: Kernel) -> tuple[str, ...]:
     """Integer parameters whose value never selects another specialisation."""
-    ends = ("_size", "_batch")
-    sizes = tuple(a for a in argument_names(kernel) if a.startswith("t_") and a.endswith(ends))
+    sizes = tuple(f"{kernel.table(t)}{suffix}" for t in used_tables(kernel.plan) for suffix in ("_size", "_batch"))
     lists = () if kernel.plan.strategy == "run" else ("list_batch",)
     return (*lists, *sizes, "n", "m", "heads", "group", "total_heads")
 
@@ -133,7 +149,8 @@ def emit_symbols(kernel: Kernel) -> list[ast.stmt]:
     body = statements("off = n - m")
     for table in used_tables(kernel.plan):
         if table in kernel.batched:
-            body += statements("P = P + b * S", P=name(f"t_{table}"), S=name(f"t_{table}_batch"))
+            pointer = kernel.table(table)
+            body += statements("P = P + b * S", P=name(pointer), S=name(f"{pointer}_batch"))
     for symbol, expr in kernel.plan.uniforms:
         body += statements("U = E", U=name(symbol), E=emit_number(expr, kernel.context))
     return body
@@ -204,8 +221,8 @@ def run_bounds(kernel: Kernel, run: Run, position: int) -> list[ast.stmt]:
         "LOW = L\nHIGH = H",
         LOW=low,
         HIGH=high,
-        L=emit_number(run.low, context),
-        H=emit_number(run.high, context),
+        L=emit_bound(run.low, context),
+        H=emit_bound(run.high, context),
     )
     if run.guard != Truth(True):
         guard = emit_truth(run.guard, context)

@@ -9,6 +9,8 @@ from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Not, Or, R
 
 # Stands for "no bound known"; far above every position, far below int64's limit.
 UNBOUNDED = 1 << 60
+# What is known of a table's numbers when nothing else is: inputs are checked to fit 32 bits.
+ANY_READ_BITS = 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,9 @@ class Interval:
 
     low: Array
     high: Array
+
+
+ANY_READ = Interval(-(1 << ANY_READ_BITS), (1 << ANY_READ_BITS) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +45,34 @@ def interval(
         case Var(name):
             return boxes.get(name, Interval(-UNBOUNDED, UNBOUNDED))
         case Read():
-            return tables.get(read_key(expr), Interval(-UNBOUNDED, UNBOUNDED))
+            return tables.get(read_key(expr), ANY_READ)
         case Binary(op, left, right):
             a = interval(left, boxes, tables, lib)
             b = interval(right, boxes, tables, lib)
             return _combine(op, a, b, lib)
+        case _:
+            assert_never(expr)
+
+
+def extent(expr: Expr, boxes: Mapping[str, Interval], tables: Mapping[str, Interval]) -> tuple[Interval, int]:
+    """An expression's interval, and the largest magnitude of anything computed on the way; tables by name."""
+    match expr:
+        case Const(value):
+            return Interval(value, value), abs(value)
+        case Var(name):
+            found = boxes.get(name, Interval(-UNBOUNDED, UNBOUNDED))
+            return found, max(abs(found.low), abs(found.high))
+        case Read(table, index):
+            _, inner = extent(index, boxes, tables)
+            found = tables.get(table, ANY_READ)
+            return found, max(inner, abs(found.low), abs(found.high))
+        case Binary(op, left, right):
+            a, most_a = extent(left, boxes, tables)
+            b, most_b = extent(right, boxes, tables)
+            found = _combine(op, a, b, INTEGERS)
+            # Floors are computed from a remainder lifted by the divisor, up to twice the divisor.
+            lifted = 2 * b.high if op in ("//", "%") else 0
+            return found, max(most_a, most_b, abs(found.low), abs(found.high), lifted)
         case _:
             assert_never(expr)
 

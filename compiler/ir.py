@@ -28,6 +28,11 @@ class Binary:
     op: Op
     left: "Expr"
     right: "Expr"
+    # Nodes of the tree; shared parts count each time, since passes walk them each time.
+    weight: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", 1 + weight(self.left) + weight(self.right))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,17 @@ class Read:
 
 
 Expr = Const | Var | Binary | Read
+
+
+def weight(expr: Expr) -> int:
+    """How many nodes a walk over an expression visits."""
+    match expr:
+        case Binary():
+            return expr.weight
+        case Read(_, index):
+            return 1 + weight(index)
+        case _:
+            return 1
 
 
 @dataclass(frozen=True, slots=True)

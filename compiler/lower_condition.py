@@ -19,7 +19,7 @@ from .ir import (
     conjunction,
     disjunction,
 )
-from .lower_expression import comparison, constant, coordinate, make, number
+from .lower_expression import comparison, constant, coordinate, fits, make, number
 from .scope import Scope, fail
 
 # Elements one drawn row may hold: each is a comparison in the kernel.
@@ -28,7 +28,7 @@ MOST_SAMPLES = 64
 
 def membership(value: s.Expr, members: s.Expr, scope: Scope) -> Formula:
     """`value in members`."""
-    x = number(value, scope)
+    x = fits(number(value, scope), value.span, scope)
     match members:
         case s.Range(low, high):
             return conjunction((comparison("<=", number(low, scope), x), comparison("<", x, number(high, scope))))
@@ -71,7 +71,7 @@ def _sample(x: Expr, arguments: list[s.Expr], span: Span | None, scope: Scope) -
         valid.append(Compare(">=", key, Const(0)))
     drawn = Sample(count, size, tuple(keys), seed)
     known = [name for name, table in scope.ledger.tables.items() if table.sample == drawn]
-    name = known[0] if known else f"sample_{len(scope.ledger.tables)}"
+    name = known[0] if known else f"sample.{len(scope.ledger.tables)}"
     scope.ledger.tables[name] = Table(name, "sample", "none", sample=drawn)
     start = make("*", row, Const(count), span)
     hits = tuple(Compare("==", x, Read(name, make("+", start, Const(t), span))) for t in range(count))
@@ -142,7 +142,7 @@ def _ancestor(expr: s.Call, scope: Scope) -> Formula:
     source = expr.arguments[0].value
     if not isinstance(source, s.Name):
         fail("E003", expr.span, "`ancestor` takes the name of a token input")
-    enter, leave = f"{source.name}_enter", f"{source.name}_leave"
+    enter, leave = f"{source.name}.enter", f"{source.name}.leave"
     scope.ledger.tables[enter] = Table(enter, "enter", "token", source.name)
     scope.ledger.tables[leave] = Table(leave, "leave", "token", source.name)
     scope.ledger.used.add(source.name)

@@ -5,6 +5,7 @@ from typing import assert_never
 from ..dsl import syntax as s
 from ..dsl.source import Span
 from .evaluate import INTEGERS, arithmetic, compare
+from .intervals import Interval, extent
 from .ir import (
     And,
     Binary,
@@ -22,8 +23,9 @@ from .ir import (
     Var,
     conjunction,
     disjunction,
+    weight,
 )
-from .scope import LARGEST_VALUE, InputValue, Scope, TableValue, fail
+from .scope import LARGEST_RESULT, LARGEST_VALUE, MOST_NODES, InputValue, Scope, TableValue, fail
 
 VARIABLES = ("q", "k", "h", "g", "n", "m")
 
@@ -83,6 +85,8 @@ def constant(expr: s.Expr, scope: Scope, what: str) -> int:
 
 def make(op: Op, left: Expr, right: Expr, span: Span | None) -> Expr:
     """An operation, folded when constant, with bit operations on constants turned into arithmetic."""
+    if weight(left) + weight(right) > MOST_NODES:
+        fail("E011", span, f"the expression expands to more than {MOST_NODES} terms", "|x| and bit operations copy x")
     match op, left, right:
         case _, Const(a), Const(b):
             value = int(arithmetic(op, a, b, INTEGERS))
@@ -99,6 +103,8 @@ def make(op: Op, left: Expr, right: Expr, span: Span | None) -> Expr:
             return right
         case "*", _, Const(0):
             return right
+        case "*", Const(0), _:
+            return left
         case (("&" | "|" | "^"), Const(), _):
             return make(op, right, left, span)
         case "&", _, Const(mask) if mask >= 0:
@@ -164,11 +170,12 @@ def _index(name: str, indices: tuple[s.Expr, ...], span: Span | None, scope: Sco
 
 def table_read(name: str, row: tuple[int, ...], index: Expr, scope: Scope) -> Expr:
     """A read of constants by head; constants alike need no table."""
-    if len(set(row)) == 1:
+    if len(set(row)) == 1 and index == Var("h"):
         return Const(row[0])
     if isinstance(index, Const):
         return Const(row[index.value] if 0 <= index.value < len(row) else -1)
-    key = f"{name}_{len(scope.ledger.tables)}"
+    # No name in a file has a dot.
+    key = f"{name}.{len(scope.ledger.tables)}"
     for known, table in scope.ledger.tables.items():
         if table.kind == "head" and table.values == row:
             key = known
@@ -183,8 +190,8 @@ def coordinate(base: Var, axis: str, span: Span | None, scope: Scope) -> Expr:
         fail("E006", span, f"no grid axis `{axis}`", "declare it: grid (y, x) over (height, width)")
     place = grid.axes.index(axis)
     below = grid.cell
-    for extent in grid.extents[place + 1 :]:
-        below *= extent
+    for size in grid.extents[place + 1 :]:
+        below *= size
     out = make("//", base, Const(below), span)
     return out if place == 0 else make("%", out, Const(grid.extents[place]), span)
 
@@ -210,6 +217,8 @@ def formula(expr: s.Expr, scope: Scope) -> Formula:
             return conjunction(parts) if op == "and" else disjunction(parts)
         case s.Comparison(operands, ops):
             values = [number(operand, scope) for operand in operands]
+            for operand, value in zip(operands, values, strict=True):
+                fits(value, operand.span, scope)
             chain = [comparison(op, values[p], values[p + 1]) for p, op in enumerate(ops)]
             return conjunction(tuple(chain))
         case s.Membership(value, members, negated):
@@ -219,6 +228,27 @@ def formula(expr: s.Expr, scope: Scope) -> Formula:
             return call(expr, scope)
         case _:
             fail("E003", expr.span, "a condition is wanted here, and this is none")
+
+
+POSITION = Interval(0, 1 << 30)
+BOXES = {
+    **dict.fromkeys(("k", "n", "m"), POSITION),
+    "q": Interval(-(1 << 30), 1 << 30),
+    **{name: Interval(0, 1 << 16) for name in ("h", "g")},
+}
+
+
+def fits(value: Expr, span: Span | None, scope: Scope) -> Expr:
+    """The value itself; fails where 64 bits may not hold it, or something on the way, for some length."""
+    tables = {
+        name: Interval(min(table.values), max(table.values))
+        for name, table in scope.ledger.tables.items()
+        if table.kind == "head"
+    }
+    if extent(value, BOXES, tables)[1] > LARGEST_RESULT:
+        hint = "positions reach 2^30 and inputs 2^31; divide before you multiply"
+        fail("E005", span, "this may leave 61 bits", hint)
+    return value
 
 
 def negation(item: Formula) -> Formula:

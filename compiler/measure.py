@@ -24,6 +24,8 @@ PAIRS_AT_ONCE = 1 << 16
 # What an exact count may cost, in operations on single pairs, and what a tile like many others costs.
 MOST_WORK = 1 << 29
 ALIKE_WORK = 256
+# What `causal` requires.
+CAUSAL = Compare("<=", Var("k"), Var("q"))
 # Tiles that turn most patterns into plain loops.
 SIDES = (1, 16, 32, 64, 128)
 # Rows of loop bounds, and tiles of a loop with a test inside, held at once.
@@ -100,7 +102,7 @@ def _sieved(plan: Plan, call: Call) -> tuple[Amount, Amount, Amount]:
     doubtful, doubt = sum(s.doubtful for s in found), sum(s.doubtful_area for s in found)
     whole = all(t.name in call.tables for t in plan.mask.tables)
     if not whole or doubt > MOST_PAIRS or any(s.side > 1 for s in found):
-        pairs = _sampled_pairs(plan, call) if whole else Amount(area + doubt, "at most")
+        pairs = _sampled_pairs(plan, call) if whole else _bounded_pairs(plan, call, area + doubt)
         return Amount(full, "at least"), Amount(doubtful, "at most"), pairs
     totals = np.zeros(3, dtype=np.int64)
     for values, one in zip(call.rows(plan, query_tiles(plan, call.m)), found, strict=True):
@@ -108,6 +110,24 @@ def _sieved(plan: Plan, call: Call) -> tuple[Amount, Amount, Amount]:
             totals += (np.count_nonzero(kept), np.count_nonzero(kept == size), kept.sum())
     live, filled, kept = (int(total) for total in totals)
     return Amount(full + filled), Amount(live - filled), Amount(area + kept)
+
+
+def _bounded_pairs(plan: Plan, call: Call, area: int) -> Amount:
+    """The pairs of the tiles that may be visited, which reach past what `causal` allows."""
+    causal = any(c.kind == "require" and CAUSAL in conjuncts(c.formula) for c in plan.mask.clauses)
+    most = causal_pairs(call.n, call.m) if causal else call.n * call.m
+    return Amount(min(area, most * (plan.shape.heads if plan.per_head else 1)), "at most")
+
+
+def conjuncts(formula: Formula) -> tuple[Formula, ...]:
+    """What a formula joins by `and`, or itself alone."""
+    return formula.items if isinstance(formula, And) else (formula,)
+
+
+def causal_pairs(n: int, m: int) -> int:
+    """Pairs that causal attention keeps."""
+    first = max(0, m - n)  # rows before the first key keep none
+    return (n - m + first + 1 + n) * (m - first) // 2
 
 
 def known_tables(mask: Mask, n: int, m: int, shape: Shape, inputs: Mapping[str, Ints]) -> dict[str, Ints]:

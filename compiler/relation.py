@@ -167,6 +167,8 @@ LIMITS: tuple[tuple[tuple[Op, ...], int, str], ...] = (
     (("//", "%"), 12, "divisions"),
     (("min", "max"), 8, "minima and maxima"),
 )
+# The least common multiple of all divisors is the period isl reasons about.
+MOST_DIVISOR_BITS = 64
 
 
 def pairs(formula: Formula, space: Space, unknown: bool | None = None, padded: bool = False) -> isl.Set:
@@ -178,6 +180,9 @@ def pairs(formula: Formula, space: Space, unknown: bool | None = None, padded: b
     for ops, most, what in LIMITS:
         if len(operations(formula, ops)) > most:
             raise UndecidedError(f"more than {most} different {what}")
+    divisors = {e.right for e in operations(formula, ("//", "%")) if isinstance(e, Binary)}
+    if sum(d.value.bit_length() for d in divisors if isinstance(d, Const)) > MOST_DIVISOR_BITS:
+        raise UndecidedError("divisors too large together")
     return _pairs(formula, space, space.local(), unknown).intersect(space.domain(padded)).coalesce()
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from textwrap import wrap
 
 from .expand import Ints
-from .measure import Amount, Census, Claim, census
+from .measure import Amount, Census, Claim, causal_pairs, census
 from .plan import Plan, Strategy
 from .readable import show_number, show_run, show_truth
 
@@ -79,9 +79,7 @@ class Report:
     @property
     def of_causal(self) -> float:
         """Kept pairs of those that causal attention keeps."""
-        n, m = self.call.n, self.call.m
-        first = max(0, m - n)  # rows before the first key keep none
-        return self.census.pairs.value / (self.census.heads * ((n - m + first + 1 + n) * (m - first) // 2))
+        return self.census.pairs.value / (self.census.heads * causal_pairs(self.call.n, self.call.m))
 
     @property
     def waste(self) -> float | None:

@@ -11,6 +11,8 @@ from .plan import Shape
 
 # Nodes one pattern may expand to, `let`s and used patterns counted each time they are used.
 MOST_NODES = 20_000
+# Magnitudes a mask may compute: whatever is compared is evaluated in 64 bits.
+LARGEST_RESULT = 1 << 61
 # Values a parameter or an intermediate constant may take.
 LARGEST_VALUE = 1 << 40
 

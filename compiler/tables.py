@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dsl.diagnostics import CompileError, Diagnostic
 from .evaluate import INTEGERS, number
 from .ir import Sample, Table
 from .plan import Shape
@@ -13,6 +14,8 @@ Ints = NDArray[np.int64]
 
 # A draw's unused places hold this: no sampled value is negative.
 NOTHING = -2
+# Numbers one sample may draw.
+MOST_DRAWN = 1 << 26
 
 
 def table_values(table: Table, inputs: Mapping[str, Ints], n: int, m: int, shape: Shape) -> Ints:
@@ -38,6 +41,9 @@ def draw(sample: Sample, n: int, m: int) -> Ints:
     rows = 1
     for extent in sample.keys:
         rows *= int(number(extent, lengths, {}, INTEGERS))
+    if rows * sample.count > MOST_DRAWN:
+        message = f"a sample of {sample.count} for each of {rows} rows is more than {MOST_DRAWN} numbers"
+        raise CompileError([Diagnostic("E011", None, message, "use coarser keys, such as q // 64")])
     chosen = np.full((rows, sample.count), NOTHING, dtype=np.int64)
     row = np.arange(rows, dtype=np.uint64)
     for place, top in enumerate(range(max(0, size - sample.count), max(0, size))):

@@ -8,7 +8,7 @@ from typing import assert_never
 from .diagnostics import Diagnostic, did_you_mean
 from .infer import check_value, condition, constant, infer
 from .loader import Module
-from .scope import FUNCTIONS, UNKNOWN, Scope, Value
+from .scope import ARGUMENTS, FUNCTIONS, UNKNOWN, VARIABLES, Scope, Value
 from .source import Span
 from .syntax import (
     Causal,
@@ -186,6 +186,9 @@ def _check_statement(statement: Statement, scope: Scope) -> None:
         case Input(name, axis, type):
             _check_input(axis, type, statement.span, scope)
             value = Value("input", axes=(axis,)) if axis in _INPUT_AXES else UNKNOWN
+            if name in ARGUMENTS - VARIABLES:
+                hint = "rename it: calls take inputs by name, beside their own arguments"
+                scope.report("E008", _name_span(statement, name), f"`{name}` is an argument of every call", hint)
             scope.define(name, value, _name_span(statement, name))
         case Causal():
             pass

@@ -15,6 +15,9 @@ HEADS = frozenset(("h", "g"))
 LENGTHS = frozenset(("n", "m"))
 VARIABLES = POSITIONS | HEADS | LENGTHS | {"heads", "layer", "layers"}
 
+# What a call of a pattern says beside its inputs, which it takes by name.
+ARGUMENTS = VARIABLES | {"scale", "backend", "return_lse", "tf32", "head", "kv_heads", "v", "self"}
+
 # Fewest and most arguments of what is built in.
 FUNCTIONS = {
     "abs": (1, 1),

@@ -1,6 +1,7 @@
 """What to say about a word the grammar has no place for."""
 
 from collections.abc import Set
+from difflib import get_close_matches
 
 from .diagnostics import Diagnostic
 from .scanner import END, Word
@@ -155,6 +156,8 @@ def _hint(words: list[Word], at: int, expected: Set[str], opener: Word | None) -
         # `keep if a` fails at `a`: the word before may be the one to explain.
         if near.text in _HINTS and (near is word or near.type == "NAME"):
             return _HINTS[near.text]
+    if word.type == "NAME" and (close := get_close_matches(word.text, sorted(STARTERS & expected), 1, 0.7)):
+        return f"did you mean `{close[0]}`?"
     if "}" in expected and (word.type == END or word.text == "pattern"):
         start = next((w for w in reversed(words[:at]) if w.text == "pattern"), word)
         return f"the pattern of line {start.span.line} is still open"

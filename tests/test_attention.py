@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from tests.brute import load as load_shipped
 from tests.conftest import HAS_GPU
 from tests.oracle import SMALL, assert_attends, assert_close, definition, layouts, small_inputs
 from tests.strategies import HEADS, LAYERS, files
+from weft.codegen import launch
+from weft.codegen.launch import Launcher
 from weft.dsl.printer import format_file
 from weft.dsl.syntax import File
 
@@ -315,6 +318,25 @@ def test_wrong_back_ends() -> None:
         if HAS_GPU:
             good = good.cuda()
         pattern.attention(good.double(), good.double(), good.double(), backend="triton")
+
+
+@pytest.mark.parametrize("window", [32, 100_000])
+def test_a_back_end_asked_for_by_name_is_used(window: int) -> None:
+    """On a Hopper GPU, made up here: whichever kernel the model thinks faster."""
+    pattern, ran = weft.load("sliding_window", window=window), list[bool]()
+
+    def watched(self: Launcher, q: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        ran.append(self.kernel.config.hopper)
+        return q, q[..., 0]
+
+    pretend = mock.patch.multiple(launch, architecture=lambda _: 90, build=lambda _: None)
+    named = mock.patch("weft.calls.choose_backend", lambda _pattern, _q, backend: backend)
+    qkv = tensors(2000, 2000, 1, 1, 64, torch.bfloat16)
+    with pretend, named, mock.patch.object(Launcher, "run", watched):
+        for backend in ("hopper", "triton", "hopper", "triton"):
+            pattern.attention(*qkv, backend=backend)
+    launch.launcher.cache_clear()
+    assert ran == [True, False, True, False]
 
 
 @pytest.mark.parametrize(

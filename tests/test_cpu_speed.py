@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -24,11 +25,13 @@ q, k, v = (torch.randn(1, heads, n, head_dim) for _ in range(3))
 pattern = weft.load("sliding_window", window=window)
 mask = torch.from_numpy(pattern.mask(n))
 results = []
+# One thread, and its own clock: what other processes do on this machine then matters little.
+torch.set_num_threads(1)
 
 def timed(call):
-    start = time.perf_counter()
+    start = time.process_time()
     results.append(call())
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 pattern.attention(q, k, v)
 sparse = statistics.median(timed(lambda: pattern.attention(q, k, v)) for _ in range(3))
@@ -57,10 +60,10 @@ print(json.dumps((after - before) * 1024))
 """
 
 
-def measured(script: str, n: int) -> list[float] | float:
+def measured(script: str, n: int, heads: int) -> Any:
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-c", script, json.dumps([n, WINDOW, HEADS, HEAD_DIM])],
+        [sys.executable, "-c", script, json.dumps([n, WINDOW, heads, HEAD_DIM])],
         env=env,
         cwd=PATTERNS.parent,
         capture_output=True,
@@ -73,15 +76,17 @@ def measured(script: str, n: int) -> list[float] | float:
 
 def test_a_window_is_five_times_faster_than_dense() -> None:
     """At 16,384 tokens a window of 1,024 leaves 1/16 of the pairs; medians of three, one more try on a busy machine."""
+    tries = list[str]()
     for _ in range(2):
-        sparse, dense = measured(SPEED, 16384)  # type: ignore[misc]
+        sparse, dense = measured(SPEED, 16384, HEADS)
+        tries.append(f"{sparse:.2f} s against {dense:.2f} s dense")
         if dense >= 5 * sparse:
             return
-    pytest.fail(f"{sparse:.2f} s against {dense:.2f} s dense: {dense / sparse:.1f} times")
+    pytest.fail(" and ".join(tries))
 
 
 def test_memory_grows_with_the_tokens_not_with_their_square() -> None:
-    small, large = float(measured(MEMORY, 16384)), float(measured(MEMORY, 65536))  # type: ignore[arg-type]
-    output = 65536 * HEADS * HEAD_DIM * 4
+    small, large = (measured(MEMORY, n, 2) for n in (16384, 65536))
+    output = 65536 * 2 * HEAD_DIM * 4
     assert large < 65536**2 / 8, "about a boolean mask of all pairs"
     assert large < 6 * max(small, output / 4), f"{small / 1e6:.0f} MB at 16,384 tokens, {large / 1e6:.0f} MB at 65,536"

@@ -297,12 +297,18 @@ def _prepare(
         lists: Any = [tile_lists(plan, tables.of(b), n, m, device) for b in rows]
         arrays: Any = [{name: torch.from_numpy(a) for name, a in tables.of(b).items()} for b in rows]
         return Prepared(lists, arrays, alive)
-    arrays = {name: torch.from_numpy(a).to(torch.int32).to(device) for name, a in tables.arrays.items()}
+    arrays = {name: torch.from_numpy(narrow(a)).to(device) for name, a in tables.arrays.items()}
     if plan.strategy == "run":
         return Prepared(None, arrays, alive)
     found = [tile_lists(plan, tables.of(b), n, m, device) for b in rows]
     density = sum(len(one.tiles) for one in found) / max(1, sum(len(one.split) for one in found))
     return Prepared(upload(found, device), arrays, alive, density)
+
+
+def narrow(array: np.ndarray) -> np.ndarray:
+    """A table in 32 bits where it fits; inputs always do, constants of a file need not."""
+    fits = not array.size or (array.min() >= -(2**31) and array.max() < 2**31)
+    return array.astype(np.int32 if fits else np.int64)
 
 
 def _cpu(
@@ -355,14 +361,14 @@ def _kernel(
     if backend == "hopper" and not suits_hopper(arch, dtype, head_dim, m, tma):
         why = "it needs compute capability 9.0, a 16-bit dtype, head_dim 33 to 128, over 64 queries, 16-byte strides"
         raise TensorError(f"pattern `{pattern.name}`: backend 'hopper' cannot run q {list(q.shape)}: {why}")
-    flat = tuple(name for name, x in inputs.items() if getattr(x, "ndim", 1) == 2)
+    flat = tuple(name for name, x in inputs.items() if (x.ndim if hasattr(x, "ndim") else np.ndim(x)) == 2)
     shape = pattern.shape(n, m, heads, kv_heads, *layers)
 
     def make(specialised: bool) -> Any:
         mask = pattern.bind(heads, kv_heads, *layers)
         batched = tuple(t.name for t in mask.tables if t.source in flat)
         case = Case(dtype, head_dim, arch, tma, specialised, tf32, batched)
-        return launcher(kernel_for(mask, shape, case, (n, m)))
+        return launcher(kernel_for(mask, shape, case, (n, m), backend == "hopper"))
 
     key = (backend, heads, kv_heads, shape, n.bit_length(), min(m, 128), head_dim, dtype, arch, tma, tf32, flat)
     launch = pattern.remember((*key, *layers), lambda: make(backend != "triton"))

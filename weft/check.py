@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from .compiler.judge import judge
 from .compiler.plan import Shape
@@ -12,6 +13,8 @@ from .dsl import syntax as s
 from .dsl.checker import check
 from .dsl.diagnostics import CompileError, Diagnostic
 from .dsl.loader import Module
+from .dsl.parser import parse_expression
+from .dsl.source import Source
 
 if TYPE_CHECKING:
     from .pattern import Pattern
@@ -34,20 +37,24 @@ def natural_heads(pattern: Pattern) -> int:
     for parameter in pattern.definition.parameters:
         if parameter.type.name == "table" and "head" in parameter.type.axes:
             value = pattern.given.get(parameter.name, parameter.default)
-            match value:
-                case s.ListLiteral(items):
-                    row = items[0].items if isinstance(items[0], s.ListLiteral) else items
-                    return len(row)
-                case list() | tuple():
-                    return len(value[0]) if isinstance(value[0], list | tuple) else len(value)
-                case _:
-                    pass
+            if length := _row_length(parse_expression(Source("", value)) if isinstance(value, str) else value):
+                return length
     return USUAL_HEADS if depends_on_head(pattern.bind()) else 1
+
+
+def _row_length(value: object) -> int:
+    """How many numbers a list, or each of its rows, has: as syntax, Python's or numpy's; 0 for anything else."""
+    plain: object = getattr(value, "tolist", lambda: value)()
+    items = plain.items if isinstance(plain, s.ListLiteral) else plain
+    if not isinstance(items, list | tuple) or not items:
+        return 0
+    row = cast("Sequence[object]", items)
+    return _row_length(row[0]) or len(row)
 
 
 def check_pattern(pattern: Pattern) -> list[Diagnostic]:
     """What a pattern's meaning says against it: empty, subsumed, impossible clauses, rows without keys."""
-    if any(p.default is None and p.name not in pattern.given for p in pattern.definition.parameters):
+    if pattern.missing:
         return []
     try:
         heads = natural_heads(pattern)

@@ -32,6 +32,9 @@ COMMANDS = {
     "demo": "demo",
 }
 
+# Tokens a command takes at most: it looks at every tile of queries.
+MOST_TOKENS = 1 << 27
+
 # argparse's `add_parser`, which makes one command.
 Add = Callable[..., ArgumentParser]
 
@@ -126,9 +129,9 @@ def _show(add: Add) -> None:
         "show packed_documents --docs 4",
     )
     _add_pattern(command)
-    command.add_argument("--n", type=positive, default=1024, help="number of tokens (default: 1024)")
+    command.add_argument("--n", type=length, default=1024, help="number of tokens (default: 1024)")
     command.add_argument("--heads", type=positive, help="number of heads (default: what the pattern suggests)")
-    command.add_argument("--head", type=int, default=0, help="the head to draw (default: 0)")
+    command.add_argument("--head", type=natural, default=0, help="the head to draw (default: 0)")
     command.add_argument("--svg", metavar="OUT.svg", help="write a picture to this file; `-` is standard output")
     _add_inputs(command)
     _add_format(command)
@@ -144,10 +147,10 @@ def _explain(add: Add) -> None:
         "explain masks/mine.sparse --source --target sm80",
     )
     _add_pattern(command)
-    command.add_argument("--n", type=positive, default=8192, help="number of keys (default: 8192)")
-    command.add_argument("--m", type=positive, help="number of queries, the last ones (default: as many as keys)")
+    command.add_argument("--n", type=length, default=8192, help="number of keys (default: 8192)")
+    command.add_argument("--m", type=length, help="number of queries, the last ones (default: as many as keys)")
     _add_heads(command)
-    command.add_argument("--layer", type=int, default=0, help="this layer (default: 0)")
+    command.add_argument("--layer", type=natural, default=0, help="this layer (default: 0)")
     command.add_argument("--layers", type=positive, default=1, help="number of layers (default: 1)")
     command.add_argument("--block-m", type=positive, default=128, help="queries of a tile (default: 128)")
     command.add_argument("--block-n", type=positive, default=128, help="keys of a tile (default: 128)")
@@ -184,7 +187,7 @@ def _test(add: Add) -> None:
     )
     _add_pattern(command)
     command.add_argument(
-        "-n", type=positive, nargs="+", default=[1, 63, 100, 257], metavar="N", help="lengths (default: 1 63 100 257)"
+        "-n", type=length, nargs="+", default=[1, 63, 100, 257], metavar="N", help="lengths (default: 1 63 100 257)"
     )
     command.add_argument("--heads", type=positive, help="number of heads (default: what the pattern suggests)")
     _add_format(command)
@@ -211,7 +214,7 @@ def _demo(add: Add) -> None:
         "demo --device cuda",
         "demo --n 4096",
     )
-    command.add_argument("--n", type=positive, default=8192, help="tokens of the timing (default: 8192)")
+    command.add_argument("--n", type=length, default=8192, help="tokens of the timing (default: 8192)")
     command.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
 
 
@@ -243,11 +246,26 @@ def _add_format(command: ArgumentParser) -> None:
     command.add_argument("--format", choices=("text", "json"), default="text", help="for people or for programs")
 
 
+def natural(text: str) -> int:
+    """A number, 0 or above."""
+    if not text.isdecimal() or len(text) > 18:
+        raise ArgumentTypeError(f"{text[:40]!r} is not a number, 0 or above")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """A number above zero."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a number above 0")
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise ArgumentTypeError(f"{text[:40]!r} is not a number above 0")
     return int(text)
+
+
+def length(text: str) -> int:
+    """A number of tokens that a command can look at."""
+    tokens = positive(text)
+    if tokens > MOST_TOKENS:
+        raise ArgumentTypeError(f"{text} tokens are too many: at most {MOST_TOKENS} (2^27)")
+    return tokens
 
 
 def pair(text: str) -> tuple[str, str]:

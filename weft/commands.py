@@ -39,13 +39,13 @@ def findings(name: str) -> list[Diagnostic]:
     """Everything wrong or doubtful in a file: syntax, names and types, then what its patterns mean."""
     from .check import check_pattern
     from .dsl.checker import check
-    from .pattern import Pattern
+    from .pattern import Pattern, no_pattern
 
     try:
         module = read_module(name)
     except CompileError as error:
         return list(error.diagnostics)
-    found = list(check(module))
+    found = list(check(module)) or [no_pattern(module)] * (not module.file.patterns)
     if not any(d.severity == "error" for d in found):
         for definition in module.file.patterns:
             found += check_pattern(Pattern(module, definition))
@@ -129,10 +129,12 @@ def run_stubs(arguments: Namespace) -> int:
 
 
 def chosen_pattern(arguments: Namespace) -> Pattern:
-    """The pattern that FILE, --pattern and -p mean."""
+    """The pattern that FILE, --pattern and -p mean; raises CompileError when something is wrong with it."""
     from .pattern import load
 
-    return load(locate(arguments.file), arguments.pattern, **{name: value(text) for name, text in arguments.params})
+    pattern = load(locate(arguments.file), arguments.pattern, **{name: value(text) for name, text in arguments.params})
+    pattern.prepare()
+    return pattern
 
 
 def value(text: str) -> Any:
@@ -186,6 +188,8 @@ def run_explain(arguments: Namespace) -> int:
     kv_heads = arguments.kv_heads or heads
     if heads % kv_heads:
         raise UsageError(f"{heads} heads are not a multiple of {kv_heads} key/value heads")
+    if arguments.layers > 1 and arguments.layer >= arguments.layers:
+        raise UsageError(f"there is no layer {arguments.layer} among {arguments.layers}")
     if arguments.source:
         print_source(pattern, arguments, n, m, heads, kv_heads)
         return 0

@@ -88,7 +88,13 @@ def time_it(pattern: Pattern, device: torch.device, n: int) -> None:
     ours = best(lambda: pattern.attention(q, k, v), device)
     dense = best(lambda: functional.scaled_dot_product_attention(q, k, v, attn_mask=mask), device)
     print(f"{n} tokens, {HEADS} heads of {HEAD_DIM}, {q.dtype}: weft {1000 * ours:.1f} ms, ", end="")
-    print(f"torch with the dense mask {1000 * dense:.1f} ms: {dense / ours:.1f} times as long (measured)")
+    print(f"torch with the dense mask {1000 * dense:.1f} ms: {verdict(ours, dense)} (measured)")
+
+
+def verdict(ours: float, dense: float) -> str:
+    """Who took how many times as long as the other."""
+    slower, ratio = ("torch", dense / ours) if dense >= ours else ("weft", ours / dense)
+    return f"{slower} took {ratio:.1f} times as long"
 
 
 def best(call: Callable[[], object], device: torch.device) -> float:

@@ -129,8 +129,11 @@ def local_target() -> str | None:
 
     if not torch.cuda.is_available() or torch.version.hip:
         return None
+    from .codegen.ahead import TARGETS
+
     major, minor = torch.cuda.get_device_capability(0)
-    return f"sm{major}{minor}"
+    name = f"sm{major}{minor}"
+    return name if name in TARGETS else None  # others compile at their first call
 
 
 _FINDER = SparseFinder()

@@ -7,13 +7,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from .compiler.ir import Mask
 from .compiler.lower import Given, input_axes, lower
 from .compiler.plan import Plan, Shape, Tiling
 from .dsl.diagnostics import CompileError, Diagnostic, did_you_mean
 from .dsl.loader import Module, load_file, load_text, search_roots
+from .dsl.source import Span
 from .dsl.syntax import File, PatternDef
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# Positions up to which weft counts.
+MOST_TOKENS = 1 << 30
 # Kernels and plans a pattern keeps at hand.
 MOST_REMEMBERED = 64
 
@@ -64,12 +67,19 @@ class Pattern:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the inputs `attention` and `mask` must be given."""
+        """Names of the inputs `attention` and `mask` must be given; all declared ones while parameters are missing."""
         from .check import natural_heads
 
+        if self.missing:
+            return self.declared_inputs
         return tuple(dict.fromkeys(t.source for t in self.bind(natural_heads(self)).tables if t.source))
 
-    def __call__(self, **params: Given) -> Pattern:
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the parameters that still need a value."""
+        return tuple(p.name for p in self.definition.parameters if p.default is None and p.name not in self.given)
+
+    def __call__(self, /, **params: Given) -> Pattern:
         """The same pattern with other parameter values."""
         other = Pattern(self.module, self.definition, {**self.given, **params})
         other.check_names()
@@ -86,11 +96,33 @@ class Pattern:
 
     def bind(self, heads: int = 1, kv_heads: int | None = None, layer: int = 0, layers: int = 1) -> Mask:
         """The mask for a number of heads and a layer; raises CompileError when it has none."""
-        key = (heads, kv_heads or heads, layer, layers)
+        key = (heads, heads if kv_heads is None else kv_heads, layer, layers)
         if key not in self._masks:
+            self._check_heads(*key)
             shape = Shape(True, key[0], key[1], layer, layers)
             self._masks[key] = lower(self.module, self.definition, self.given, shape)
         return self._masks[key]
+
+    def _check_heads(self, heads: int, kv_heads: int, layer: int, layers: int) -> None:
+        """Raise ValueError unless there can be such heads and such a layer."""
+        self._check_integers(1, heads=heads, kv_heads=kv_heads, layers=layers)
+        self._check_integers(0, layer=layer)
+        if heads % kv_heads:
+            raise ValueError(f"pattern `{self.name}`: heads = {heads} is not a multiple of kv_heads = {kv_heads}")
+        if layer >= layers > 1:
+            raise ValueError(f"pattern `{self.name}`: there is no layer {layer} among {layers}")
+
+    def _check_lengths(self, n: int, m: int, least: int = 0) -> None:
+        """Raise ValueError unless both are lengths that weft can count."""
+        self._check_integers(least, n=n, m=m)
+        if max(n, m) > MOST_TOKENS:
+            raise ValueError(f"pattern `{self.name}`: {max(n, m)} tokens are too many, at most {MOST_TOKENS} (2^30)")
+
+    def _check_integers(self, least: int, **numbers: object) -> None:
+        """Raise ValueError unless all are integers and none is below `least`."""
+        for name, number in numbers.items():
+            if not isinstance(number, SupportsIndex) or number.__index__() < least:
+                raise ValueError(f"pattern `{self.name}`: {name} is an integer, {least} or more, not {number!r}")
 
     def remember(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """What `make` gave for a key, made once while it is among the latest ones; a call must not plan twice."""
@@ -138,6 +170,7 @@ class Pattern:
         from .compiler.dense import dense_mask
 
         queries = n if m is None else m
+        self._check_lengths(n, queries)
         bound = self.bind(heads, kv_heads, layer, layers)
         shape = Shape(n == queries, heads, kv_heads or heads, layer, layers)
         return dense_mask(bound, n, queries, shape, host_inputs(self, bound, inputs, n, queries, heads))
@@ -157,8 +190,11 @@ class Pattern:
         """Which tiles are visited, full and partial, in which loops; symbolic in the lengths."""
         from .compiler.pipeline import make_plan
 
+        queries = n if m is None else m
+        self._check_lengths(n, queries)
+        self._check_integers(1, block_m=block_m, block_n=block_n)
         bound = self.bind(heads, kv_heads, layer, layers)
-        shape = self.shape(n, n if m is None else m, heads, kv_heads, layer, layers)
+        shape = self.shape(n, queries, heads, kv_heads, layer, layers)
         return make_plan(bound, shape, Tiling(block_m, block_n))
 
     def attention(
@@ -203,7 +239,9 @@ class Pattern:
         """The text of the generated kernel for one target."""
         from .ahead import kernel_text
 
-        return kernel_text(self, target, dtype, head_dim, n, n if m is None else m, heads, kv_heads, layer, layers)
+        queries = n if m is None else m
+        self._check_lengths(n, queries)
+        return kernel_text(self, target, dtype, head_dim, n, queries, heads, kv_heads, layer, layers)
 
     def prepare(self) -> None:
         """Check, plan and generate what can be known before the first call; touches no driver and no torch."""
@@ -232,13 +270,22 @@ class Pattern:
         return draw_svg(self._picture(n, heads, head, inputs), self.name)
 
     def _repr_svg_(self) -> str | None:
-        return None if self.inputs else self.svg()
+        from .check import natural_heads
+
+        try:
+            return None if self.inputs else self.svg(heads=natural_heads(self))
+        except CompileError:
+            return None
 
     def _picture(self, n: int, heads: int, head: int, inputs: Mapping[str, Any]) -> NDArray[np.float64]:
         from .calls import host_inputs
         from .compiler.picture import shades
 
+        self._check_lengths(n, n, least=1)
         bound = self.bind(heads)
+        self._check_integers(0, head=head)
+        if head >= heads:
+            raise ValueError(f"pattern `{self.name}`: there is no head {head} among {heads}")
         arrays = host_inputs(self, bound, inputs, n, n, heads)
         return shades(bound, n, Shape(True, heads, heads), arrays, head)
 
@@ -252,7 +299,7 @@ class Pattern:
         return self.definition.span.where if self.definition.span else self.module.source.path
 
 
-def load(path_or_text: str | os.PathLike[str], name: str | None = None, **params: Given) -> Pattern:
+def load(path_or_text: str | os.PathLike[str], name: str | None = None, /, **params: Given) -> Pattern:
     """A pattern from a file, from text that contains `pattern`, or shipped with weft by bare name.
 
     `name` chooses one of several patterns of a file; without it the file's namesake or last pattern is meant.
@@ -278,11 +325,16 @@ def _module(path_or_text: str | os.PathLike[str]) -> Module:
     return load_file(text)
 
 
+def no_pattern(module: Module) -> Diagnostic:
+    """What there is to say about a file without patterns."""
+    return Diagnostic("E013", Span(module.source, 0, 0), "no pattern in this file")
+
+
 def choose(module: Module, name: str | None) -> PatternDef:
     """The pattern meant by a name, or the file's main one: its namesake, else its last."""
     patterns = {p.name: p for p in module.file.patterns}
     if not patterns:
-        raise CompileError([Diagnostic("E013", None, f"{module.source.path} holds no pattern", "")])
+        raise CompileError([no_pattern(module)])
     if name is None:
         stem = os.path.basename(module.source.path).removesuffix(".sparse")
         return patterns.get(stem, module.file.patterns[-1])
