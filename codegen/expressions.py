@@ -24,9 +24,12 @@ class Context:
 
 
 def emit_bound(expr: Expr, context: Context) -> ast.expr:
-    """A loop bound; it is a tile's number, which fits 32 bits even where the way to it does not."""
+    """A loop bound. Tiles have 32-bit numbers; bounds beyond those of any tile are brought back among them."""
     bound = emit_number(expr, context)
-    return bound if not context.wide or isinstance(expr, Const) else expression("(B).to(tl.int32)", B=bound)
+    if not context.wide or isinstance(expr, Const):
+        return bound
+    limit = constant(1 << 30)
+    return expression("tl.maximum(tl.minimum(B, L), -L).to(tl.int32)", B=bound, L=limit)
 
 
 def emit_number(expr: Expr, context: Context) -> ast.expr:

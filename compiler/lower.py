@@ -14,6 +14,7 @@ from .ir import Clause, ClauseKind, Compare, Const, Expr, Formula, Mask, Table, 
 from .lower_expression import constant, formula, number
 from .plan import Shape
 from .scope import LARGEST_VALUE, GridValue, InputValue, Ledger, Meaning, Scope, TableValue, fail
+from .walk import parts
 
 # What Python code may give a parameter: a number, an expression, or the rows of a table.
 Given = int | bool | str | Sequence[int] | Sequence[Sequence[int]]
@@ -113,7 +114,12 @@ def _default(parameter: s.Parameter, scope: Scope) -> Meaning:
 def _given(parameter: s.Parameter, value: Given, scope: Scope) -> Meaning:
     """A value that came from Python."""
     if isinstance(value, str):
-        return _value(parameter, parse_expression(Source(f"<{parameter.name}>", value)), scope)
+        text = Source(f"<{parameter.name}>", value)
+        meaning = _value(parameter, parse_expression(text), scope)
+        if isinstance(meaning, Expr) and any(isinstance(p, Var) and p.name not in ("n", "m") for p in parts(meaning)):
+            message = f"`{parameter.name}` cannot depend on q, k, h or g"
+            fail("E007", Span(text, 0, len(value)), message, "use n, m, layer, layers, heads and numbers")
+        return meaning
     return _value(parameter, _literal(parameter, value), scope)
 
 

@@ -114,7 +114,9 @@ def _sieved(plan: Plan, call: Call) -> tuple[Amount, Amount, Amount]:
 
 def _bounded_pairs(plan: Plan, call: Call, area: int) -> Amount:
     """The pairs of the tiles that may be visited, which reach past what `causal` allows."""
-    causal = any(c.kind == "require" and CAUSAL in conjuncts(c.formula) for c in plan.mask.clauses)
+    past = [(c.kind, CAUSAL in conjuncts(c.formula)) for c in plan.mask.clauses if c.kind != "drop"]
+    keeps = [held for kind, held in past if kind == "keep"]
+    causal = ("require", True) in past or (bool(keeps) and all(keeps))
     most = causal_pairs(call.n, call.m) if causal else call.n * call.m
     return Amount(min(area, most * (plan.shape.heads if plan.per_head else 1)), "at most")
 

@@ -204,3 +204,22 @@ def test_imports(tmp_path: Path) -> None:
 def test_findings_are_not_exceptions() -> None:
     with pytest.raises(CompileError):
         findings("pattern f {")
+
+
+def test_inputs_must_not_be_called_like_arguments() -> None:
+    for name in ("scale", "backend", "return_lse", "tf32", "head", "kv_heads", "v", "self", "heads", "layer", "n"):
+        assert codes(f"input {name}[token]: int") == ["E008"]
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("pattern f { kepe q < k }", "keep"),
+        ("pattern f { keep q < k requre q < 3 }", "require"),
+        ("patern f { keep q < k }", "pattern"),
+    ],
+)
+def test_misspelt_keywords(text: str, meant: str) -> None:
+    with pytest.raises(CompileError) as error:
+        findings(text)
+    assert error.value.diagnostics[0].hint == f"did you mean `{meant}`?"

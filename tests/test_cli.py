@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,3 +265,88 @@ def test_start_is_fast(command: str, limit: float, tmp_path: Path) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(seconds[1:]) < limit, seconds
+
+
+@pytest.mark.parametrize("n", ["134217729", "2147483648", "-1", "0", "9" * 5000])
+@pytest.mark.parametrize("command", ["explain sliding_window --n", "show sliding_window --n", "test sliding_window -n"])
+def test_lengths_are_refused_at_once(command: str, n: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), n])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and "argument" in error and len(error) < 120
+
+
+def test_targets_and_layers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for target in ("sm91", "gfx90", "sm_", "nonsense"):
+        assert "use sm80, sm86" in fails(capsys, "explain", "good.sparse", "--source", "--target", target)
+        assert "use sm80, sm86" in fails(capsys, "compile", "good.sparse", "--target", target)
+    assert main(["explain", "good.sparse", "--source", "--target", "sm_90"]) == 0
+    capsys.readouterr()
+    assert "no layer 2 among 2" in fails(capsys, "explain", "good.sparse", "--layer", "2", "--layers", "2")
+
+
+def test_files_without_patterns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "empty.sparse").write_text("# nothing\n")
+    assert main(["check", "empty.sparse"]) == 1
+    assert "empty.sparse:1:1: error[E013]: no pattern in this file" in capsys.readouterr().out
+    assert main(["show", "empty.sparse"]) == 1
+    assert "error[E013]: no pattern in this file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("clause", "code"), [("keep q - k < 0", "E013"), ("keep k - q > 3 keep q - k < 9", "E014")])
+def test_patterns_that_mean_nothing_are_refused(
+    clause: str, code: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "void.sparse").write_text(f"pattern void {{ causal {clause} }}")
+    for command in ("show", "explain", "test"):
+        assert main([command, "void.sparse"]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == "" and f"error[{code}]" in captured.err
+
+
+def test_the_slower_side_is_named() -> None:
+    from weft.demo import verdict
+
+    assert verdict(1.0, 3.0) == "torch took 3.0 times as long" and verdict(3.0, 1.0) == "weft took 3.0 times as long"
+
+
+def test_heads_of_tables() -> None:
+    from weft.check import natural_heads
+
+    for given in ([1, 2, 3], (1, 2, 3), "[1, 2, 3]", np.array([1, 2, 3])):
+        text = "pattern p(w: table[head]) { keep q - k < w[h] }"
+        assert natural_heads(weft.load(text)(w=given)) == 3
+    for rows in ([[1, 2]], "[[1, 2]]", np.array([[1, 2]]), [np.array([1, 2])]):
+        text = "pattern p(w: table[layer, head]) { keep q - k < w[layer, h] }"
+        assert natural_heads(weft.load(text)(w=rows)) == 2
+
+
+def test_parameters_may_have_any_name() -> None:
+    text = "pattern p(name: int = 1, self: int = 1, path_or_text: int = 1) { keep q - k < name + self + path_or_text }"
+    pattern = weft.load(text, name=2, self=3, path_or_text=4)(self=5)
+    assert pattern.given == {"name": 2, "self": 5, "path_or_text": 4}
+    with pytest.raises(weft.CompileError, match="no pattern `f`"):
+        weft.load(text, "f")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"heads": 0}, "heads is"),
+        ({"heads": 3, "kv_heads": 2}, "not a multiple"),
+        ({"kv_heads": 0}, "kv_heads is"),
+        ({"layer": -1}, "layer is"),
+        ({"layer": 2, "layers": 2}, "no layer 2"),
+        ({"n": -1}, "n is"),
+        ({"n": 1.5}, "n is"),
+        ({"m": -1}, "m is"),
+        ({"n": 2**30 + 1}, "too many"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], why: str) -> None:
+    pattern = weft.load("sliding_window")
+    for method in (pattern.mask, pattern.plan):
+        with pytest.raises(ValueError, match=f"pattern `sliding_window`: .*{why}"):
+            method(**{"n": 8, **arguments})
+    with pytest.raises(ValueError, match="pattern `sliding_window`: block_m is"):
+        pattern.plan(8, block_m=0)

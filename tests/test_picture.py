@@ -128,3 +128,18 @@ def test_inputs_are_drawn() -> None:
     doc = np.repeat([0, 1], [3, 5])
     lines = weft.load("packed_documents").show(8, doc=doc).splitlines()[2:-1]
     assert [line.count("█") for line in lines] == [2, 4, 6, 2, 4, 6, 8, 10]
+
+
+def test_notebooks_draw_what_can_be_drawn() -> None:
+    for name in ("s2_attention", "sliding_window"):
+        assert (weft.load(name)._repr_svg_() or "").startswith("<svg")
+    for name in ("moa", "packed_documents", "prefix_lm"):
+        assert weft.load(name)._repr_svg_() is None
+    assert weft.load("pattern p(w: int) { input d[token]: int keep d[q] - d[k] < w }").inputs == ("d",)
+
+
+@pytest.mark.parametrize(("arguments", "why"), [((0,), "n is"), ((8, 1, 1), "no head 1"), ((8, 1, -1), "head is")])
+def test_wrong_pictures(arguments: tuple[int, ...], why: str) -> None:
+    n, heads, head = (*arguments, 1, 0)[:3]
+    with pytest.raises(ValueError, match=f"pattern `sliding_window`.*{why}"):
+        weft.load("sliding_window").show(n, heads=heads, head=head)

@@ -132,6 +132,20 @@ def test_what_depends_on_inputs_is_only_bounded() -> None:
     assert "a bound: the inputs are not given" in text and "waste   unknown" in text and "at most" in text
 
 
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("causal keep d[q] == d[k]", 1.0),
+        ("keep k <= q and d[q] == d[k]", 1.0),
+        ("keep d[q] == d[k]", 2 * 300 / 301),
+    ],
+)
+def test_bounds_stay_below_what_there_is(text: str, share: float) -> None:
+    plan = weft.load(f"pattern p() {{ input d[token]: int {text} }}").plan(300)
+    found = explain(plan, Call(300, 300, 1, 1, 64))
+    assert found.census.pairs.claim == "at most" and found.of_causal == pytest.approx(share)
+
+
 def test_long_tables_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "MOST_PAIRS", 1000)
     doc = np.arange(600) // 50

@@ -18,7 +18,13 @@ WIDE = {
         1,
         [-LARGE - 1, LARGE, 5] * 100,
     ),
-    "product of an input": ("pattern x { input doc[token]: int keep doc[q] * 3 > 0 }", 64, 64, 1, [2**30, -(2**30)] * 32),
+    "product of an input": (
+        "pattern x { input doc[token]: int keep doc[q] * 3 > 0 }",
+        64,
+        64,
+        1,
+        [2**30, -(2**30)] * 32,
+    ),
     "absolute input": ("pattern x { input doc[token]: int keep |doc[q]| > 5 }", 64, 64, 1, [-LARGE - 1, 3] * 32),
     "scaled key": ("pattern x { keep k * 1000000 < n * 400000 }", 9000, 16, 1, None),
     "scaled offset": ("pattern x { keep k * 100003 < (n - m) * 99999 }", 24000, 4, 1, None),
@@ -100,3 +106,42 @@ def test_nested_lists_are_batches() -> None:
     q = torch.randn(2, 1, 300, 16)
     found = pattern.attention(q, q, q, backend="triton", doc=doc)
     assert torch.allclose(found, pattern.attention(q, q, q, backend="reference", doc=doc), atol=1e-5)
+
+
+def test_a_buffer_that_is_written_again_is_seen() -> None:
+    buffer = np.arange(512) // 256
+    x, q = torch.from_numpy(buffer), torch.randn(1, 1, 512, 16)
+    pattern = weft.load("packed_documents")
+    pattern.attention(q, q, q, doc=x)
+    buffer[:] = np.arange(512) // 64
+    found = pattern.attention(q, q, q, doc=x)
+    assert torch.allclose(found, pattern.attention(q, q, q, doc=x.clone(), backend="reference"), atol=1e-5)
+
+
+def test_wrong_arguments_are_named() -> None:
+    pattern = weft.load("packed_documents")
+    q = torch.randn(1, 1, 4, 16)
+    with pytest.raises(weft.TensorError, match="torch tensors, not list"):
+        pattern.attention([1], q, q)
+    with pytest.raises(weft.TensorError, match="ragged"):
+        pattern.attention(q, q, q, doc=[[1, 2], [3]])
+    with pytest.raises(weft.TensorError, match="32 bits"):
+        pattern.attention(q, q, q, doc=np.full(4, 2**64 - 1, np.uint64))
+    with pytest.raises(weft.CompileError, match="cannot depend"):
+        weft.load("sliding_window", window="q + 1").mask(4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["triton", "auto"])
+@pytest.mark.parametrize("name", WIDE)
+def test_wide_integers_on_the_gpu(name: str, backend: str) -> None:
+    text, n, m, heads, doc = WIDE[name]
+    m = max(m, min(n, 200))
+    torch.manual_seed(0)
+    q = torch.randn(1, heads, m, 64, device="cuda", dtype=torch.float16)
+    k, v = (torch.randn(1, heads, n, 64, device="cuda", dtype=torch.float16) for _ in range(2))
+    inputs = {} if doc is None else {"doc": torch.tensor(doc)}
+    pattern = weft.load(text)
+    found = pattern.attention(q, k, v, backend=backend, **inputs)
+    expected = pattern.attention(q.float(), k.float(), v.float(), backend="reference", **inputs)
+    assert torch.allclose(found.float(), expected, atol=1e-2)

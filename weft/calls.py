@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -58,16 +58,19 @@ def host_inputs(
         if name not in inputs:
             raise TensorError(f"pattern `{pattern.name}` needs the input `{name}`: integers, one for each {axis}")
         value = inputs[name]
-        array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+        try:
+            array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+        except ValueError as error:
+            raise TensorError(f"pattern `{pattern.name}`: input `{name}` is ragged: {error}") from error
         if array.dtype.kind not in "iub":
             raise TensorError(f"pattern `{pattern.name}`: input `{name}` must be integers, not {array.dtype}")
         shapes = [(lengths[axis],)] + ([(batch, lengths[axis])] if batch is not None else [])
         if array.shape not in shapes:
             wanted = " or ".join(str(list(s)) for s in shapes)
             raise TensorError(f"pattern `{pattern.name}`: input `{name}` is {list(array.shape)}, wanted {wanted}")
-        out[name] = array.astype(np.int64)
-        if out[name].size and (out[name].max() >= 2**31 or out[name].min() < -(2**31)):
+        if array.size and (array.max() >= 2**31 or array.min() < -(2**31)):
             raise TensorError(f"pattern `{pattern.name}`: input `{name}` leaves 32 bits")
+        out[name] = array.astype(np.int64)
     return out
 
 
@@ -86,6 +89,9 @@ def attention(
     """The output and the log-sum-exp of one call."""
     import torch
 
+    if not all(isinstance(x, torch.Tensor) for x in (q, k, v)):
+        kinds = ", ".join(type(x).__name__ for x in (q, k, v))
+        raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): q, k and v are torch tensors, not {kinds}")
     signature = _signature(q, k, v, backend, layer, layers, tf32, inputs)
     if again := _again(pattern, signature, q, k, v, scale):
         return again
@@ -127,13 +133,17 @@ def _signature(
     """All that a call's checks, kernel and lists depend on, but for the alignment of its tensors."""
     tensors = tuple((x.shape, x.stride(), x.dtype, x.device) for x in (q, k, v))
     # Inference tensors have no version to ask for.
-    given = tuple((name, id(x), x._version if _counts(x) else None) for name, x in inputs.items())
-    return (*tensors, backend, layer, layers, tf32, given)
+    return (*tensors, backend, layer, layers, tf32, tuple((name, _mark(x)) for name, x in inputs.items()))
 
 
-def _counts(x: Any) -> bool:
-    """Whether an input is a tensor that counts the writes to it."""
-    return hasattr(x, "is_inference") and not x.is_inference()
+def _mark(x: Any) -> Hashable:
+    """What tells whether an input changed: its contents on the host, where anyone may write, identity and version on
+    a device; None where nothing does."""
+    if not hasattr(x, "is_inference"):
+        return None
+    if x.device.type == "cpu":
+        return ("host", x.dtype, x.shape, x.detach().contiguous().numpy().tobytes())
+    return None if x.is_inference() else (id(x), x._version)
 
 
 def _again(
@@ -255,10 +265,9 @@ def prepared(
     kernel: bool,
 ) -> Prepared:
     """Tile lists and tables, remembered for the same plan, lengths and unchanged inputs."""
-    # numpy arrays, lists and inference tensors may change unseen; only other tensors count their changes.
-    lasting = all(map(_counts, inputs.values()))
-    names = [(name, id(x), x._version) for name, x in inputs.items()] if lasting else []
-    key = (id(plan), n, m, batch, kernel, device, *names)
+    marks = {name: _mark(x) for name, x in inputs.items()}
+    lasting = None not in marks.values()
+    key = (id(plan), n, m, batch, kernel, device, *marks.items())
     with _lock:
         if lasting and key in _prepared:
             _prepared.move_to_end(key)

@@ -45,7 +45,9 @@ def findings(name: str) -> list[Diagnostic]:
         module = read_module(name)
     except CompileError as error:
         return list(error.diagnostics)
-    found = list(check(module)) or [no_pattern(module)] * (not module.file.patterns)
+    found = list(check(module))
+    if not module.file.patterns:
+        found.append(no_pattern(module))
     if not any(d.severity == "error" for d in found):
         for definition in module.file.patterns:
             found += check_pattern(Pattern(module, definition))
