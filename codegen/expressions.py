@@ -28,7 +28,7 @@ def emit_bound(expr: Expr, context: Context) -> ast.expr:
     bound = emit_number(expr, context)
     if not context.wide or isinstance(expr, Const):
         return bound
-    limit = constant(1 << 30)
+    limit = constant(1 << 29)
     return expression("tl.maximum(tl.minimum(B, L), -L).to(tl.int32)", B=bound, L=limit)
 
 

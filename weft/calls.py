@@ -89,8 +89,9 @@ def attention(
     """The output and the log-sum-exp of one call."""
     import torch
 
-    if not all(isinstance(x, torch.Tensor) for x in (q, k, v)):
-        kinds = ", ".join(type(x).__name__ for x in (q, k, v))
+    given: tuple[object, ...] = (q, k, v)
+    if not all(isinstance(x, torch.Tensor) for x in given):
+        kinds = ", ".join(type(x).__name__ for x in given)
         raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): q, k and v are torch tensors, not {kinds}")
     signature = _signature(q, k, v, backend, layer, layers, tf32, inputs)
     if again := _again(pattern, signature, q, k, v, scale):
