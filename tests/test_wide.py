@@ -35,7 +35,7 @@ def lines(text: str) -> list[str]:
 
 
 def check(condition: str, n: int, backend: str) -> None:
-    pattern = weft.load(f"pattern p(w: table[head] = [1000000, 2]) {{ input doc[token]: int\n {condition} }}")
+    pattern = weft.load(f"pattern p(w: table[head] = [100000, 2]) {{ input doc[token]: int\n {condition} }}")
     make = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 2, tokens, 16, generator=make) for tokens in (16, n, n))
     inputs = small_inputs(pattern, n, 16, heads=2)

@@ -89,10 +89,7 @@ def attention(
     """The output and the log-sum-exp of one call."""
     import torch
 
-    given: tuple[object, ...] = (q, k, v)
-    if not all(isinstance(x, torch.Tensor) for x in given):
-        kinds = ", ".join(type(x).__name__ for x in given)
-        raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): q, k and v are torch tensors, not {kinds}")
+    require_tensors(pattern, (q, k, v))
     signature = _signature(q, k, v, backend, layer, layers, tf32, inputs)
     if again := _again(pattern, signature, q, k, v, scale):
         return again
@@ -166,6 +163,15 @@ def _again(
     launch, made = known
     factor = q.shape[3] ** -0.5 if scale is None else float(scale)
     return launch.run(q, k, v, factor, made.lists, made.tables)
+
+
+def require_tensors(pattern: Pattern, given: tuple[object, ...]) -> None:
+    """Raise TensorError for anything else, before it is asked for its shape."""
+    import torch
+
+    if not all(isinstance(x, torch.Tensor) for x in given):
+        kinds = ", ".join(type(x).__name__ for x in given)
+        raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): q, k and v are torch tensors, not {kinds}")
 
 
 def check_tensors(pattern: Pattern, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
