@@ -12,7 +12,7 @@ if (_checkout / "pyproject.toml").is_file():
     __path__.insert(0, str(_checkout))
 
 if TYPE_CHECKING:
-    from .calls import TensorError
+    from .tensors import TensorError
     from .dsl.diagnostics import CompileError, Diagnostic
     from .pattern import Pattern, load, load_file_patterns
 
@@ -20,7 +20,7 @@ _HOMES = {
     "CompileError": ".dsl.diagnostics",
     "Diagnostic": ".dsl.diagnostics",
     "Pattern": ".pattern",
-    "TensorError": ".calls",
+    "TensorError": ".tensors",
     "load": ".pattern",
     "load_file_patterns": ".pattern",
 }

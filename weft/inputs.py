@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .calls import TensorError, host_inputs
+from .tensors import TensorError, host_inputs
 from .terminal import UsageError, reason
 
 if TYPE_CHECKING:

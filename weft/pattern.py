@@ -166,7 +166,7 @@ class Pattern:
         **inputs: Any,
     ) -> NDArray[np.bool_]:
         """The dense boolean mask: `[m, n]`, or `[heads, m, n]` when heads differ. Inputs are int arrays `[n]`."""
-        from .calls import host_inputs
+        from .tensors import host_inputs
         from .compiler.dense import dense_mask
 
         queries = n if m is None else m
@@ -278,7 +278,7 @@ class Pattern:
             return None
 
     def _picture(self, n: int, heads: int, head: int, inputs: Mapping[str, Any]) -> NDArray[np.float64]:
-        from .calls import host_inputs
+        from .tensors import host_inputs
         from .compiler.picture import shades
 
         self._check_lengths(n, n, least=1)
