@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from hypothesis import reject
 from hypothesis import strategies as st
 
+import weft
 from weft.dsl import syntax as s
 from weft.dsl.builder import clean_docstring
+from weft.dsl.printer import format_file
 
 T = TypeVar("T")
 
@@ -357,3 +360,16 @@ def files(draw: st.DrawFn, inputs: bool = True, samples: bool = True) -> s.File:
         return s.File((), (), (draw(patterns(inputs=inputs, samples=samples)),))
     part = draw(patterns("part", inputs=inputs, samples=samples))
     return s.File((), (), (part, draw(patterns(inputs=inputs, samples=samples, used=part))))
+
+
+def load(file: s.File, name: str = "main") -> weft.Pattern:
+    """A generated pattern, by way of its text; those whose numbers may leave 61 bits (E005) are no examples."""
+    pattern = weft.load(format_file(file), name)
+    try:
+        for layer in range(LAYERS):
+            pattern.bind(HEADS, 1, layer, LAYERS)
+    except weft.CompileError as error:
+        if {d.code for d in error.diagnostics} == {"E005"}:
+            reject()
+        raise
+    return pattern

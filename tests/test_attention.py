@@ -15,10 +15,9 @@ from tests.brute import PATTERNS
 from tests.brute import load as load_shipped
 from tests.conftest import HAS_GPU
 from tests.oracle import SMALL, assert_attends, assert_close, definition, layouts, small_inputs
-from tests.strategies import HEADS, LAYERS, files
+from tests.strategies import HEADS, LAYERS, files, load
 from weft.codegen import launch
 from weft.codegen.launch import Launcher
-from weft.dsl.printer import format_file
 from weft.dsl.syntax import File
 
 SHIPPED = sorted(path.stem for path in PATTERNS.glob("*.sparse"))
@@ -71,7 +70,7 @@ def test_random_patterns_in_the_interpreter(file: File, n: int, m: int, layer: i
 
 
 def attend_random(file: File, n: int, m: int, layer: int, seed: int, backend: str) -> None:
-    pattern = weft.load(format_file(file), "main")
+    pattern = load(file)
     inputs = small_inputs(pattern, n, m, seed, HEADS)
     assert_attends(pattern, n, m, HEADS, 1 + seed % 2, inputs, layer, LAYERS, backend=backend)
 

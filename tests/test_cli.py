@@ -315,9 +315,11 @@ def test_the_slower_side_is_named() -> None:
 def test_heads_of_tables() -> None:
     from weft.check import natural_heads
 
+    given: Any
     for given in ([1, 2, 3], (1, 2, 3), "[1, 2, 3]", np.array([1, 2, 3])):
         text = "pattern p(w: table[head]) { keep q - k < w[h] }"
         assert natural_heads(weft.load(text)(w=given)) == 3
+    rows: Any
     for rows in ([[1, 2]], "[[1, 2]]", np.array([[1, 2]]), [np.array([1, 2])]):
         text = "pattern p(w: table[layer, head]) { keep q - k < w[layer, h] }"
         assert natural_heads(weft.load(text)(w=rows)) == 2

@@ -13,7 +13,7 @@ import weft
 from tests.brute import PATTERNS, Bools
 from tests.oracle import SMALL, small_inputs
 from tests.scalar import World, scalar_mask
-from tests.strategies import HEADS, LAYERS, files
+from tests.strategies import HEADS, LAYERS, files, load
 from weft.dsl import syntax as s
 from weft.dsl.parser import parse
 from weft.dsl.printer import format_file
@@ -33,7 +33,7 @@ worlds = st.builds(
 
 def compiled(file: s.File, world: World, seed: int = 0) -> tuple[Bools, World]:
     """The compiler's mask of a file's last pattern, and the world with the inputs it read."""
-    pattern = weft.load(format_file(file), file.patterns[-1].name)
+    pattern = load(file, file.patterns[-1].name)
     inputs: dict[str, Any] = {**small_inputs(pattern, world.n, world.m, seed, world.heads)}
     layers = {"layer": world.layer, "layers": world.layers}
     mask = pattern.mask(world.n, world.m, heads=world.heads, kv_heads=world.kv_heads, **layers, **inputs)

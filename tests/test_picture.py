@@ -132,9 +132,9 @@ def test_inputs_are_drawn() -> None:
 
 def test_notebooks_draw_what_can_be_drawn() -> None:
     for name in ("s2_attention", "sliding_window"):
-        assert (weft.load(name)._repr_svg_() or "").startswith("<svg")
+        assert (weft.load(name)._repr_svg_() or "").startswith("<svg")  # pyright: ignore[reportPrivateUsage]
     for name in ("moa", "packed_documents", "prefix_lm"):
-        assert weft.load(name)._repr_svg_() is None
+        assert weft.load(name)._repr_svg_() is None  # pyright: ignore[reportPrivateUsage]
     assert weft.load("pattern p(w: int) { input d[token]: int keep d[q] - d[k] < w }").inputs == ("d",)
 
 

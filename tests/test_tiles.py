@@ -12,7 +12,7 @@ import weft
 from tests.brute import PATTERNS, Bools
 from tests.brute import load as load_shipped
 from tests.oracle import SMALL, definition, small_inputs
-from tests.strategies import HEADS, LAYERS, files
+from tests.strategies import HEADS, LAYERS, files, load
 from weft.codegen.search import TORCH
 from weft.codegen.tables import gather, tile_lists
 from weft.compiler.dense import dense_mask
@@ -22,7 +22,6 @@ from weft.compiler.intervals import Interval, interval, read_key, verdict
 from weft.compiler.pipeline import make_plan
 from weft.compiler.plan import Plan, Shape, Tiling
 from weft.compiler.walk import expressions, parts, reads
-from weft.dsl.printer import format_file
 from weft.dsl.syntax import File
 
 TILINGS = (Tiling(16, 16), Tiling(32, 64), Tiling(48, 32), Tiling(128, 128))
@@ -31,10 +30,6 @@ SHIPPED = sorted(path.stem for path in PATTERNS.glob("*.sparse"))
 
 def shipped(name: str) -> weft.Pattern:
     return load_shipped(name, **SMALL.get(name, {}))
-
-
-def of_file(file: File) -> weft.Pattern:
-    return weft.load(format_file(file), "main")
 
 
 def tiles_of(mask: Bools, tiling: Tiling) -> tuple[Bools, Bools]:
@@ -112,7 +107,7 @@ lengths = st.tuples(st.integers(1, 90), st.integers(1, 90))
 
 @given(files(), lengths, st.sampled_from(TILINGS), st.integers(0, LAYERS - 1), st.integers(0, 9))
 def test_random_patterns(file: File, size: tuple[int, int], tiling: Tiling, layer: int, seed: int) -> None:
-    pattern, (n, m) = of_file(file), size
+    pattern, (n, m) = load(file), size
     rest: dict[str, Any] = {"layer": layer, "layers": LAYERS}
     plan = plan_of(pattern, n, m, HEADS, HEADS, tiling, **rest)
     check_lists(pattern, plan, n, m, HEADS, HEADS, **rest, **small_inputs(pattern, n, m, seed, HEADS))
@@ -120,7 +115,7 @@ def test_random_patterns(file: File, size: tuple[int, int], tiling: Tiling, laye
 
 @given(files(inputs=False), st.lists(st.integers(1, 150), min_size=2, max_size=4), st.sampled_from(TILINGS))
 def test_one_plan_serves_all_lengths(file: File, sizes: list[int], tiling: Tiling) -> None:
-    pattern = of_file(file)
+    pattern = load(file)
     plan = plan_of(pattern, sizes[0], sizes[0], HEADS, 1, tiling)
     for n in sizes:
         check_lists(pattern, plan, n, n, HEADS, 1)
@@ -192,7 +187,7 @@ def test_full_tiles_are_found() -> None:
 @given(files(), lengths, st.data())
 def test_intervals_hold_every_value(file: File, size: tuple[int, int], data: st.DataObject) -> None:
     """`must` is never said of a box with an exception, `may` never denied to one with an example."""
-    pattern, (n, m) = of_file(file), size
+    pattern, (n, m) = load(file), size
     mask = pattern.bind(HEADS, 1)
     given_ = {name: np.asarray(x) for name, x in small_inputs(pattern, n, m, heads=HEADS).items()}
     shape = Shape(n == m, HEADS, 1)
