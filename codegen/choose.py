@@ -56,7 +56,9 @@ def kernel_for(mask: Mask, shape: Shape, case: Case, lengths: tuple[int, int], s
         kernels = tuple(kernel for kernel in kernels if kernel.config.hopper)
     if len(kernels) == 1:
         return kernels[0]
-    return min(kernels, key=lambda kernel: cost(kernel, min(LONGEST_MODEL, max(lengths))))
+    # Rounded up, so that lengths which share a kernel also agree on which.
+    n = min(LONGEST_MODEL, 1 << (max(lengths) - 1).bit_length())
+    return min(kernels, key=lambda kernel: cost(kernel, n))
 
 
 def visits(plan: Plan, n: int) -> Ints:

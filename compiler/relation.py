@@ -3,6 +3,7 @@
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
 from typing import assert_never, cast
 
 import islpy as isl
@@ -31,6 +32,9 @@ from .walk import holds_on_diagonal, operations, variables
 
 TileSet = isl.Set
 
+# isl counts operations for the whole process: two analyses at once would spend each other's budget.
+_ONE_AT_A_TIME = RLock()
+
 # Operations isl may spend on one analysis; a catalogue pattern needs under a tenth of it.
 BUDGET = 1_000_000
 
@@ -43,15 +47,16 @@ class UndecidedError(Exception):
 def budget(operations: int = BUDGET) -> Generator[None]:
     """Bound the work isl does inside; raises UndecidedError when it is used up."""
     context = isl.DEFAULT_CONTEXT
-    context.reset_operations()
-    context.set_max_operations(operations)
-    try:
-        yield
-    except isl.Error as error:
-        raise UndecidedError("more analysis steps than the budget allows") from error
-    finally:
-        context.set_max_operations(0)
+    with _ONE_AT_A_TIME:
         context.reset_operations()
+        context.set_max_operations(operations)
+        try:
+            yield
+        except isl.Error as error:
+            raise UndecidedError("more analysis steps than the budget allows") from error
+        finally:
+            context.set_max_operations(0)
+            context.reset_operations()
 
 
 @dataclass(frozen=True, slots=True)

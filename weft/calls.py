@@ -313,7 +313,20 @@ def _kernel(
         case = Case(dtype, head_dim, arch, tma, specialised, tf32, batched)
         return launcher(kernel_for(mask, shape, case, (n, m), backend == "hopper"))
 
-    key = (backend, heads, kv_heads, shape, n.bit_length(), min(m, 128), head_dim, dtype, arch, tma, tf32, flat)
+    key = (
+        backend,
+        heads,
+        kv_heads,
+        shape,
+        (max(n, m) - 1).bit_length(),
+        min(m, 128),
+        head_dim,
+        dtype,
+        arch,
+        tma,
+        tf32,
+        flat,
+    )
     launch = pattern.remember((*key, *layers), lambda: make(backend != "triton"))
     made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
     searched = launch.kernel.config.hopper and launch.kernel.plan.strategy == "table"

@@ -127,8 +127,8 @@ class Pattern:
     def remember(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """What `make` gave for a key, made once while it is among the latest ones; a call must not plan twice."""
         if key not in self._memory:
-            made = make()
-            self._memory[key] = made
+            # Of two threads that make the same, one is kept: the same call gives the same bits.
+            made = self._memory.setdefault(key, make())
             while len(self._memory) > MOST_REMEMBERED:
                 self._memory.popitem(last=False)
             return made
