@@ -28,7 +28,7 @@ from .ir import (
     disjunction,
 )
 from .plan import Shape
-from .walk import holds_on_diagonal, operations, variables
+from .walk import differ_in_one_bit, holds_on_diagonal, operations, variables
 
 TileSet = isl.Set
 
@@ -248,16 +248,6 @@ def _atom(formula: Compare | InPowers, space: Space, local: isl.LocalSpace) -> i
             return COMPARISONS[op](a, b)
         case _:
             assert_never(formula)
-
-
-def differ_in_one_bit(left: Expr, right: Expr, top: int) -> Formula:
-    """`left ^ right in powers(2)` without a bitwise operator, for operands up to `top`."""
-    members: list[Formula] = []
-    for bit in powers(2, max(1, top)):
-        parity = Binary("%", Binary("//", left, Const(bit)), Const(2))
-        for value, partner in enumerate((Binary("+", left, Const(bit)), Binary("-", left, Const(bit)))):
-            members.append(And((Compare("==", parity, Const(value)), Compare("==", right, partner))))
-    return Or(tuple(members))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import assert_never
 
+from .evaluate import powers
 from .ir import And, Binary, Compare, Const, Expr, Formula, InPowers, Mask, Not, Op, Or, Read, Truth, Var
 
 
@@ -117,3 +118,13 @@ def holds_on_diagonal(formula: Formula) -> bool:
             return substitute(left, "q", Var("k")) == substitute(right, "q", Var("k"))
         case _:
             return False
+
+
+def differ_in_one_bit(left: Expr, right: Expr, top: int) -> Formula:
+    """`left ^ right in powers(2)` without a bitwise operator, for operands up to `top`."""
+    members: list[Formula] = []
+    for bit in powers(2, max(1, top)):
+        parity = Binary("%", Binary("//", left, Const(bit)), Const(2))
+        for value, partner in enumerate((Binary("+", left, Const(bit)), Binary("-", left, Const(bit)))):
+            members.append(And((Compare("==", parity, Const(value)), Compare("==", right, partner))))
+    return Or(tuple(members))

@@ -1,5 +1,7 @@
 """Integers beyond 32 bits: positions whose product leaves them, numbers of heads, loop bounds far outside the keys."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -38,7 +40,7 @@ def check(condition: str, n: int, backend: str) -> None:
     pattern = weft.load(f"pattern p(w: table[head] = [100000, 2]) {{ input doc[token]: int\n {condition} }}")
     make = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 2, tokens, 16, generator=make) for tokens in (16, n, n))
-    inputs = small_inputs(pattern, n, 16, heads=2)
+    inputs: dict[str, Any] = {**small_inputs(pattern, n, 16, heads=2)}
     got = pattern.attention(q, k, v, return_lse=True, backend=backend, **inputs)
     assert_close(got, q, k, v, definition(pattern, n, 16, 2, **inputs))
 

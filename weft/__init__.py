@@ -12,9 +12,9 @@ if (_checkout / "pyproject.toml").is_file():
     __path__.insert(0, str(_checkout))
 
 if TYPE_CHECKING:
-    from .tensors import TensorError
     from .dsl.diagnostics import CompileError, Diagnostic
     from .pattern import Pattern, load, load_file_patterns
+    from .tensors import TensorError
 
 _HOMES = {
     "CompileError": ".dsl.diagnostics",

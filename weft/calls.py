@@ -333,7 +333,6 @@ def _kernel(
     if backend == "gpu" and searched and made.density < FEW_TILES:
         launch = pattern.remember(("plain", *key, *layers), lambda: make(False))
         made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
-    # Only tensors count their changes, and only aligned ones fit descriptors whatever comes next.
     if signature is not None and tma and made.lasting:
         pattern.calls[signature] = (launch, made)
         while len(pattern.calls) > MOST_LISTS:

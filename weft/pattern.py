@@ -166,8 +166,8 @@ class Pattern:
         **inputs: Any,
     ) -> NDArray[np.bool_]:
         """The dense boolean mask: `[m, n]`, or `[heads, m, n]` when heads differ. Inputs are int arrays `[n]`."""
-        from .tensors import host_inputs
         from .compiler.dense import dense_mask
+        from .tensors import host_inputs
 
         queries = n if m is None else m
         self._check_lengths(n, queries)
@@ -278,8 +278,8 @@ class Pattern:
             return None
 
     def _picture(self, n: int, heads: int, head: int, inputs: Mapping[str, Any]) -> NDArray[np.float64]:
-        from .tensors import host_inputs
         from .compiler.picture import shades
+        from .tensors import host_inputs
 
         self._check_lengths(n, n, least=1)
         bound = self.bind(heads)
