@@ -26,6 +26,7 @@ class Softmax:
     mix: torch.Tensor
 
 
+@torch.autocast("cpu", enabled=False)
 def attend_cpu(
     plan: Plan,
     lists: list[TileLists],
@@ -37,8 +38,9 @@ def attend_cpu(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention by the tiles in `lists`, one for each batch element (or one for all)."""
     batch, heads, m, _ = q.shape
-    out = torch.empty(q.shape[:-1] + v.shape[-1:], dtype=q.dtype)
-    lse = torch.empty(batch, heads, m, dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    out = torch.empty(q.shape[:-1] + v.shape[-1:], dtype=q.dtype, device=q.device)
+    lse = torch.empty(batch, heads, m, dtype=exact, device=q.device)
     shared = len(lists) == 1
     for b in [slice(None)] if shared else [slice(b, b + 1) for b in range(batch)]:
         index = 0 if shared else b.start
@@ -112,7 +114,8 @@ def _row(
         scores = queries @ keys.transpose(-1, -2)
         if full < len(tiles):
             width = sum(min(n, (t + 1) * block) - t * block for t in tiles[full:])
-            columns = torch.cat([torch.arange(t * block, min(n, (t + 1) * block)) for t in tiles[full:]])
+            ends = [(t * block, min(n, (t + 1) * block)) for t in tiles[full:]]
+            columns = torch.cat([torch.arange(*end, device=scores.device) for end in ends])
             kept = _kept(plan, tables, span, columns, head, group, n, m)
             repeat = scores.shape[2] // (span[1] - span[0])
             scores[..., -width:].masked_fill_(~kept.repeat(repeat, 1), float("-inf"))
@@ -150,7 +153,7 @@ def _kept(
     """The mask of partial tiles, pair by pair, by the predicates that can fail in them."""
     masks = tuple(region.mask for region in plan.regions if not region.full)
     formula = masks[0] if len(masks) == 1 else conjunction((plan.formula, Compare("<", Var("k"), Var("n"))))
-    q = (torch.arange(*span) + (n - m))[:, None]
+    q = (torch.arange(*span, device=columns.device) + (n - m))[:, None]
     values: dict[str, object] = {"q": q, "k": columns[None, :], "h": head, "g": head // group, "n": n, "m": m}
     for name, expr in plan.uniforms:
         values[name] = number(expr, values, tables, TORCH)

@@ -73,7 +73,7 @@ def upload(lists: list[TileLists], device: torch.device) -> DeviceLists:
         splits.append(torch.nn.functional.pad(torch.from_numpy(one.split) + offset, (0, 1)))
         tiles.append(torch.from_numpy(one.tiles))
         offset += len(one.tiles)
-    tiles.append(torch.zeros(1, dtype=torch.int32))
+    tiles.append(torch.zeros(1, dtype=torch.int32, device="cpu"))
     step = len(starts[0]) if len(lists) > 1 else 0
     start, split, flat = (torch.cat(part).to(torch.int32).to(device) for part in (starts, splits, tiles))
     return DeviceLists(start, split, flat, step)

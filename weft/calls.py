@@ -66,7 +66,8 @@ def attention(
     mask = pattern.bind(heads, kv_heads, layer, layers)
     if not q.numel() or not k.numel():
         host_inputs(pattern, mask, inputs, n, m, heads, batch)
-        lse = torch.full((batch, heads, m), float("-inf"), device=q.device)
+        exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+        lse = torch.full((batch, heads, m), float("-inf"), dtype=exact, device=q.device)
         return torch.zeros_like(q), lse
     if factor <= 0:
         # The kernels take the largest score before scaling, which needs a positive scale.
