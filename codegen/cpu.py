@@ -26,7 +26,6 @@ class Softmax:
     mix: torch.Tensor
 
 
-@torch.autocast("cpu", enabled=False)
 def attend_cpu(
     plan: Plan,
     lists: list[TileLists],
@@ -45,7 +44,8 @@ def attend_cpu(
     for b in [slice(None)] if shared else [slice(b, b + 1) for b in range(batch)]:
         index = 0 if shared else b.start
         for h in [slice(None)] if not plan.per_head else [slice(h, h + 1) for h in range(heads)]:
-            _attend_heads(plan, lists[index], tables[index], q[b], k[b], v[b], scale, h, out[b], lse[b])
+            with torch.autocast("cpu", enabled=False):
+                _attend_heads(plan, lists[index], tables[index], q[b], k[b], v[b], scale, h, out[b], lse[b])
     return out, lse
 
 
@@ -158,7 +158,7 @@ def _kept(
     for name, expr in plan.uniforms:
         values[name] = number(expr, values, tables, TORCH)
     kept = truth(formula, values, tables, TORCH)
-    return torch.as_tensor(kept).expand(span[1] - span[0], len(columns))
+    return torch.as_tensor(kept, device=columns.device).expand(span[1] - span[0], len(columns))
 
 
 def _absorb(state: Softmax, scores: torch.Tensor, values: torch.Tensor) -> Softmax:

@@ -55,26 +55,31 @@ def interval(
 
 
 def extent(expr: Expr, boxes: Mapping[str, Interval], tables: Mapping[str, Interval]) -> tuple[Interval, int]:
-    """An expression's interval, and the largest magnitude of anything computed on the way; tables by name."""
+    """An expression's interval, and how far anything computed on the way may reach; tables by name."""
     match expr:
         case Const(value):
-            return Interval(value, value), abs(value)
+            return Interval(value, value), reach(Interval(value, value))
         case Var(name):
             found = boxes.get(name, Interval(-UNBOUNDED, UNBOUNDED))
-            return found, max(abs(found.low), abs(found.high))
+            return found, reach(found)
         case Read(table, index):
             _, inner = extent(index, boxes, tables)
             found = tables.get(table, ANY_READ)
-            return found, max(inner, abs(found.low), abs(found.high))
+            return found, max(inner, reach(found))
         case Binary(op, left, right):
             a, most_a = extent(left, boxes, tables)
             b, most_b = extent(right, boxes, tables)
             found = _combine(op, a, b, INTEGERS)
             # Floors are computed from a remainder lifted by the divisor, up to twice the divisor.
             lifted = 2 * b.high if op in ("//", "%") else 0
-            return found, max(most_a, most_b, abs(found.low), abs(found.high), lifted)
+            return found, max(most_a, most_b, reach(found), lifted)
         case _:
             assert_never(expr)
+
+
+def reach(bounds: Interval) -> int:
+    """The largest value that two's complement must hold on either side of zero: -2^31 reaches 2^31 - 1."""
+    return max(bounds.high, -1 - bounds.low)
 
 
 def read_key(read: Read) -> str:

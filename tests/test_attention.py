@@ -1,6 +1,8 @@
 """Attention by the CPU back end and, in the interpreter, by the kernels: exact masks, values, shapes, errors."""
 
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -158,7 +160,7 @@ def test_empty_rows_are_zero_and_minus_infinity(backend: str) -> None:
 
 
 @both
-@pytest.mark.parametrize("shape", [(0, 2, 2, 8, 8), (1, 2, 2, 0, 8), (1, 2, 2, 8, 0), (2, 2, 1, 0, 0), (1, 0, 1, 8, 8)])
+@pytest.mark.parametrize("shape", [(0, 2, 2, 8, 8), (1, 2, 2, 0, 8), (1, 2, 2, 8, 0), (2, 2, 1, 0, 0)])
 def test_zero_size(shape: tuple[int, int, int, int, int], backend: str) -> None:
     """No batch, no queries, no keys: outputs of the right shape, 0 and minus infinity."""
     batch, heads, kv_heads, m, n = shape
@@ -224,6 +226,40 @@ def test_inference_mode(backend: str) -> None:
             got = run(pattern, q, k, v, backend=backend, doc=doc)
             assert_close(got, q, k, v, definition(pattern, n, n, doc=doc.numpy()))
             doc[20:] += 1
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Generator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+SURROUNDINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "another default device": lambda: torch.device("meta"),
+    "another default dtype": lambda: default_dtype(torch.float16),
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "no gradients": torch.no_grad,
+}
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference", pytest.param("triton", marks=on_cpu)])
+@pytest.mark.parametrize("around", SURROUNDINGS)
+def test_the_surroundings_do_not_matter(around: str, backend: str) -> None:
+    """What torch would use where nothing is said; the sizes are this test's own, so that nothing is remembered."""
+    place = 2 * list(SURROUNDINGS).index(around)
+    n, m = 90 + place, 50 + place
+    for text in (WINDOW, BY_HEAD, PACKED):
+        pattern = weft.load(text)
+        q, k, v = tensors(n, m, 6, 2, 32, torch.float32)
+        inputs: dict[str, Any] = {**small_inputs(pattern, n, m, heads=6)}
+        with SURROUNDINGS[around]():
+            got = run(pattern, q, k, v, backend=backend, **inputs)
+        assert (got[0].dtype, got[1].dtype) == (torch.float32, torch.float32)
+        assert_close(got, q, k, v, definition(pattern, n, m, 6, 2, **inputs))
 
 
 @pytest.mark.parametrize("text", [WINDOW, PACKED], ids=["run", "table"])

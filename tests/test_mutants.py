@@ -99,8 +99,8 @@ MUTANTS = [
     Mutant("the last tile left out", "table", r"tl\.range\(middle, end,", "tl.range(middle, end - 1,"),
     # Tables.
     Mutant("one head's number for all", "list", r"(u0 = read\(.*), h\)", r"\1, 0)"),
-    Mutant("tables read without offset", "table", r"(read\(t_doc, t_doc_size, )q\)", r"\1q - off)"),
-    Mutant("tables of another batch element", "table", r"b \* t_doc_batch", "0 * t_doc_batch"),
+    Mutant("tables read without offset", "table", r"(read\(t0, t0_size, )q\)", r"\1q - off)"),
+    Mutant("tables of another batch element", "table", r"b \* t0_batch", "0 * t0_batch"),
     Mutant("0 outside a table", "outside", r"other=-1", "other=0"),
     Mutant("a table read past its end", "outside", r"mask=\(index >= 0\) & \(index < size\)", "mask=index >= 0"),
     Mutant("a table read before its start", "outside", r"mask=\(index >= 0\) & \(index < size\)", "mask=index < size"),
