@@ -45,12 +45,12 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def small_inputs(pattern: weft.Pattern, n: int, m: int, seed: int = 0, heads: int = 4) -> dict[str, torch.Tensor]:
     """Inputs that make sense: documents in runs, heads' numbers, parents before children; empty where none are read."""
-    rng = np.random.default_rng(seed)
     out: dict[str, torch.Tensor] = {}
     axes = {t.source: t.axis for t in pattern.bind(heads).tables if t.source}
     trees = {t.source for t in pattern.bind(heads).tables if t.kind in ("enter", "leave")} | {"parent"}
     for name, axis in axes.items():
         length = {"token": n, "key": n, "query": m, "head": heads}[axis]
+        rng = np.random.default_rng([seed, *name.encode()])  # the same whatever else is read
         if name in trees:
             values = [int(rng.integers(max(-1, t - 9), t)) for t in range(length)]
         elif name == "start":
