@@ -11,14 +11,13 @@ import stat
 import sys
 import threading
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
 from ..compiler.verify import InternalError
+from ..dsl.cache_folder import cache_folder, make_private
 from .gate import verify
 
-LAYOUT = "v1"
 _modules: dict[str, ModuleType] = {}
 _lock = threading.Lock()
 _warned = False
@@ -35,18 +34,6 @@ def store(source: str, stem: str) -> ModuleType:
             verify(source)
             module = _modules[name] = _run(source, name)
     return module
-
-
-def cache_folder() -> Path:
-    """Where the files go; the Python tag is part of it because it is part of what they were tested with."""
-    chosen, xdg = os.environ.get("WEFT_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME", "")
-    if chosen:
-        root = Path(chosen).absolute()
-    elif os.path.isabs(xdg):
-        root = Path(xdg, "weft")
-    else:
-        root = Path.home() / ".cache" / "weft"
-    return root / LAYOUT / (sys.implementation.cache_tag or sys.implementation.name)
 
 
 class _Loader(importlib.abc.ExecutionLoader):
@@ -82,7 +69,7 @@ def _keep(data: bytes, name: str) -> str | None:
     global _warned
     try:
         folder = cache_folder()
-        _prepare(folder)
+        make_private(folder)
         if _read(folder / name) != data:
             _write(folder / name, data)
         return str(folder / name)
@@ -91,22 +78,6 @@ def _keep(data: bytes, name: str) -> str | None:
             _warned = True
             warnings.warn(f"weft keeps its generated kernels in memory only: {error}", RuntimeWarning, stacklevel=4)
         return None
-
-
-def _prepare(folder: Path) -> None:
-    """Make a private folder and its two parents; raise PermissionError if somebody else could change one."""
-    chain = (folder.parent.parent, folder.parent, folder)
-    chain[0].parent.mkdir(parents=True, exist_ok=True)
-    for part in chain:
-        with suppress(FileExistsError):
-            part.mkdir(mode=0o700)
-        status = part.lstat()
-        if not stat.S_ISDIR(status.st_mode):
-            raise PermissionError(f"{part} is not a folder, or is a link to one")
-        if status.st_uid != os.geteuid():
-            raise PermissionError(f"{part} belongs to somebody else")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(f"others can write to {part} (chmod go-w would mend it)")
 
 
 def _read(path: Path) -> bytes | None:

@@ -10,6 +10,7 @@ from lark.exceptions import UnexpectedToken
 from lark.lexer import PatternStr
 
 from . import builder
+from .cache_folder import cache_folder, make_private
 from .scanner import END, Word
 
 
@@ -32,7 +33,18 @@ def _grammar() -> Lark:
         transformer=cast(Any, _Reductions()),
         keep_all_tokens=True,
         maybe_placeholders=False,
+        cache=_table_file(),
     )
+
+
+def _table_file() -> str | bool:
+    """Where lark keeps the tables it made of the grammar, which cost a third of a start; False if that is not safe."""
+    try:
+        folder = cache_folder()
+        make_private(folder)
+        return str(folder / "grammar.tables")
+    except (OSError, RuntimeError):  # Path.home() raises the latter
+        return False
 
 
 @cache

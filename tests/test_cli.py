@@ -251,12 +251,18 @@ def test_torch_is_not_imported(command: str) -> None:
     assert command != "fmt --check" or not {"numpy", "islpy"} & modules
 
 
-@pytest.mark.parametrize(("command", "limit"), [("--version", 0.3), ("fmt --check", 0.3), ("check", 0.6)])
+@pytest.mark.parametrize(
+    ("command", "limit"), [("--version", 0.2), ("fmt --check", 0.3), ("check", 0.3), ("show", 0.4), ("explain", 0.4)]
+)
 def test_start_is_fast(command: str, limit: float, tmp_path: Path) -> None:
-    """Processor time of the best of five: wall-clock time would measure what else the machine does."""
+    """Processor time of the best of five: wall-clock time would measure what else the machine does.
+
+    The aim is 0.3 s for each; `show` and `explain` are near it, and two suites at once slow each other.
+    """
     file = [] if command == "--version" else [str(ROOT / "patterns" / "sliding_window.sparse")]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    # numpy's BLAS would start threads that spin, which is processor time but not waiting time.
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(tmp_path), "OPENBLAS_NUM_THREADS": "1"}
     seconds: list[float] = []
     for _ in range(6):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -33,6 +33,18 @@ class Prepared:
     density: float = 0.0
     # Whether the inputs are tensors, whose changes show.
     lasting: bool = True
+    # The stream that lists and tables were made on.
+    stream: Any = None
+
+    def claim(self) -> None:
+        """Keep the memory of lists and tables from new uses while the current stream, if another, still reads them."""
+        import torch
+
+        if self.stream is None or self.stream == (stream := torch.cuda.current_stream(self.stream.device)):
+            return
+        lists = (self.lists.start, self.lists.split, self.lists.tiles) if self.lists is not None else ()
+        for tensor in (*lists, *self.tables.values()):
+            tensor.record_stream(stream)
 
 
 _prepared: OrderedDict[tuple[Any, ...], Prepared] = OrderedDict()
@@ -127,6 +139,7 @@ def _again(
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         return None
     launch, made = known
+    made.claim()
     factor = q.shape[3] ** -0.5 if scale is None else float(scale)
     return launch.run(q, k, v, factor, made.lists, made.tables)
 
@@ -242,11 +255,12 @@ def _prepare(
         arrays: Any = [{name: torch.from_numpy(a) for name, a in tables.of(b).items()} for b in rows]
         return Prepared(lists, arrays, alive)
     arrays = {name: torch.from_numpy(narrow(a)).to(device) for name, a in tables.arrays.items()}
+    stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
     if plan.strategy == "run":
-        return Prepared(None, arrays, alive)
+        return Prepared(None, arrays, alive, stream=stream)
     found = [tile_lists(plan, tables.of(b), n, m, device) for b in rows]
     density = sum(len(one.tiles) for one in found) / max(1, sum(len(one.split) for one in found))
-    return Prepared(upload(found, device), arrays, alive, density)
+    return Prepared(upload(found, device), arrays, alive, density, stream=stream)
 
 
 def narrow(array: np.ndarray) -> np.ndarray:
@@ -268,7 +282,6 @@ def _cpu(
     from .compiler.pipeline import make_plan
 
     heads, kv_heads, m, n = q.shape[1], k.shape[1], q.shape[2], k.shape[2]
-
     shape = pattern.shape(n, m, heads, kv_heads, *layers)
 
     def make() -> Plan:
@@ -314,20 +327,8 @@ def _kernel(
         case = Case(dtype, head_dim, arch, tma, specialised, tf32, batched)
         return launcher(kernel_for(mask, shape, case, (n, m), backend == "hopper"))
 
-    key = (
-        backend,
-        heads,
-        kv_heads,
-        shape,
-        (max(n, m) - 1).bit_length(),
-        min(m, 128),
-        head_dim,
-        dtype,
-        arch,
-        tma,
-        tf32,
-        flat,
-    )
+    lengths = ((max(n, m) - 1).bit_length(), min(m, 128))
+    key = (backend, heads, kv_heads, shape, *lengths, head_dim, dtype, arch, tma, tf32, flat)
     launch = pattern.remember((*key, *layers), lambda: make(backend != "triton"))
     made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
     searched = launch.kernel.config.hopper and launch.kernel.plan.strategy == "table"
@@ -337,5 +338,6 @@ def _kernel(
     if signature is not None and tma and made.lasting:
         pattern.calls[signature] = (launch, made)
         while len(pattern.calls) > MOST_LISTS:
-            pattern.calls.pop(next(iter(pattern.calls)), None)
+            pattern.calls.pop(next(iter(list(pattern.calls))), None)  # a list: another thread may add meanwhile
+    made.claim()
     return launch.run(q, k, v, scale, made.lists, made.tables)
