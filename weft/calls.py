@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -33,18 +33,26 @@ class Prepared:
     density: float = 0.0
     # Whether the inputs are tensors, whose changes show.
     lasting: bool = True
-    # The stream that lists and tables were made on.
-    stream: Any = None
+    # The device and the stream that lists and tables were made on.
+    made_on: tuple[int, int] | None = None
 
     def claim(self) -> None:
         """Keep the memory of lists and tables from new uses while the current stream, if another, still reads them."""
+        if self.made_on is None or self.made_on[1] == _stream(self.made_on[0]):
+            return
         import torch
 
-        if self.stream is None or self.stream == (stream := torch.cuda.current_stream(self.stream.device)):
-            return
+        stream = torch.cuda.current_stream(self.made_on[0])
         lists = (self.lists.start, self.lists.split, self.lists.tiles) if self.lists is not None else ()
         for tensor in (*lists, *self.tables.values()):
             tensor.record_stream(stream)
+
+
+def _stream(device: int) -> int:
+    """The current stream's address; torch's own stream objects take longer to make than a launch may wait."""
+    from triton.runtime import driver
+
+    return cast("Any", driver.active).get_current_stream(device)
 
 
 _prepared: OrderedDict[tuple[Any, ...], Prepared] = OrderedDict()
@@ -255,12 +263,12 @@ def _prepare(
         arrays: Any = [{name: torch.from_numpy(a) for name, a in tables.of(b).items()} for b in rows]
         return Prepared(lists, arrays, alive)
     arrays = {name: torch.from_numpy(narrow(a)).to(device) for name, a in tables.arrays.items()}
-    stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+    made_on = (device.index, _stream(device.index)) if device.type == "cuda" else None
     if plan.strategy == "run":
-        return Prepared(None, arrays, alive, stream=stream)
+        return Prepared(None, arrays, alive, made_on=made_on)
     found = [tile_lists(plan, tables.of(b), n, m, device) for b in rows]
     density = sum(len(one.tiles) for one in found) / max(1, sum(len(one.split) for one in found))
-    return Prepared(upload(found, device), arrays, alive, density, stream=stream)
+    return Prepared(upload(found, device), arrays, alive, density, made_on=made_on)
 
 
 def narrow(array: np.ndarray) -> np.ndarray:
