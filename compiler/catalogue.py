@@ -12,8 +12,16 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in FOLDER.glob("*.sparse")))
 
 
+def stack_names() -> tuple[str, ...]:
+    """Names of all shipped stacks."""
+    return tuple(sorted(p.stem for p in (FOLDER / "stacks").glob("*.sparse")))
+
+
 def shipped(name: str) -> Path:
-    """The file of a shipped pattern; raises CompileError E010 when there is none."""
+    """The file of a shipped pattern or stack; raises CompileError E010 when there is none."""
+    if name in stack_names():
+        return FOLDER / "stacks" / f"{name}.sparse"
     if name not in names():
-        raise CompileError([Diagnostic("E010", None, f"weft ships no pattern `{name}`", did_you_mean(name, names()))])
+        hint = did_you_mean(name, (*names(), *stack_names()))
+        raise CompileError([Diagnostic("E010", None, f"weft ships no pattern or stack `{name}`", hint)])
     return FOLDER / f"{name}.sparse"

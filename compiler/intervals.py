@@ -49,7 +49,7 @@ def interval(
         case Binary(op, left, right):
             a = interval(left, boxes, tables, lib)
             b = interval(right, boxes, tables, lib)
-            return _combine(op, a, b, lib)
+            return combine(op, a, b, lib)
         case _:
             assert_never(expr)
 
@@ -69,7 +69,7 @@ def extent(expr: Expr, boxes: Mapping[str, Interval], tables: Mapping[str, Inter
         case Binary(op, left, right):
             a, most_a = extent(left, boxes, tables)
             b, most_b = extent(right, boxes, tables)
-            found = _combine(op, a, b, INTEGERS)
+            found = combine(op, a, b, INTEGERS)
             # Floors are computed from a remainder lifted by the divisor, up to twice the divisor.
             lifted = 2 * b.high if op in ("//", "%") else 0
             return found, max(most_a, most_b, reach(found), lifted)
@@ -87,7 +87,7 @@ def read_key(read: Read) -> str:
     return repr(read)
 
 
-def _combine(op: str, a: Interval, b: Interval, lib: ArrayLibrary) -> Interval:
+def combine(op: str, a: Interval, b: Interval, lib: ArrayLibrary) -> Interval:
     if all(isinstance(x, int) for x in (a.low, a.high, b.low, b.high)):
         lib = INTEGERS
     match op:

@@ -24,19 +24,30 @@ MOST_USES = 16
 
 def lower(module: Module, pattern: s.PatternDef, given: Mapping[str, Given], shape: Shape) -> Mask:
     """The mask of a pattern; raises CompileError with every clause's finding."""
+    return finish(pattern, bind(module, pattern, given, shape))
+
+
+def bind(module: Module, definition: s.Definition, given: Mapping[str, Given], shape: Shape) -> Scope:
+    """The scope of a pattern or a stack whose parameters have the values given, or their defaults."""
     scope = Scope(module, shape, Ledger())
-    unknown = sorted(set(given) - {p.name for p in pattern.parameters})
+    unknown = sorted(set(given) - {p.name for p in definition.parameters})
     if unknown:
-        names = ", ".join(f"`{p.name}`" for p in pattern.parameters) or "none"
-        fail("E007", pattern.span, f"`{pattern.name}` has no parameter `{unknown[0]}`", f"its parameters: {names}")
-    for parameter in pattern.parameters:
+        names = ", ".join(f"`{p.name}`" for p in definition.parameters) or "none"
+        message = f"`{definition.name}` has no parameter `{unknown[0]}`"
+        fail("E007", definition.span, message, f"its parameters: {names}")
+    for parameter in definition.parameters:
         value = given.get(parameter.name)
         scope.names[parameter.name] = _default(parameter, scope) if value is None else _given(parameter, value, scope)
+    return scope
+
+
+def finish(pattern: s.PatternDef, scope: Scope) -> Mask:
+    """The mask of a pattern in the scope of its parameters."""
     clauses = _statements(pattern, scope)
     tables = tuple(scope.ledger.tables.values())
     inputs = tuple(
         Table(name, "input", cast("TableAxis", meaning.axis), name)
-        for name, meaning in input_axes(module, pattern).items()
+        for name, meaning in input_axes(scope.module, pattern).items()
         if name in scope.ledger.used
     )
     return Mask(pattern.name, clauses, (*inputs, *tables))
@@ -86,13 +97,19 @@ def find(module: Module, call: s.Call) -> tuple[Module, s.PatternDef] | None:
 
 def use(expr: s.Call, scope: Scope) -> Formula:
     """A used pattern, as one condition."""
+    pattern, inner = enter(expr, scope, scope.ledger)
+    return Mask(pattern.name, _statements(pattern, inner)).formula
+
+
+def enter(expr: s.Call, scope: Scope, ledger: Ledger) -> tuple[s.PatternDef, Scope]:
+    """A used pattern and the scope of its parameters, whose values come from the user's scope."""
     found = find(scope.module, expr)
     if found is None:
         fail("E002", expr.span, f"unknown pattern `{expr.name}`")
     if scope.depth >= MOST_USES:
         fail("E009", expr.span, "patterns use each other too deeply")
     module, pattern = found
-    inner = Scope(module, scope.shape, scope.ledger, depth=scope.depth + 1)
+    inner = Scope(module, scope.shape, ledger, depth=scope.depth + 1)
     unnamed = (a for a in expr.arguments if a.keyword is None)
     values = dict(zip((p.name for p in pattern.parameters), unnamed, strict=False))
     values |= {a.keyword: a for a in expr.arguments if a.keyword is not None}
@@ -102,7 +119,7 @@ def use(expr: s.Call, scope: Scope) -> Formula:
             inner.names[parameter.name] = _default(parameter, inner)
         else:
             inner.names[parameter.name] = _value(parameter, argument.value, scope)
-    return Mask(pattern.name, _statements(pattern, inner)).formula
+    return pattern, inner
 
 
 def _default(parameter: s.Parameter, scope: Scope) -> Meaning:

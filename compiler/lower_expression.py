@@ -64,6 +64,7 @@ def _name(name: str, span: Span | None, scope: Scope) -> Expr:
     shape = scope.shape
     known = {"heads": shape.heads, "layer": shape.layer, "layers": shape.layers}
     if name in known:
+        scope.ledger.layered |= name == "layer"
         return Const(known[name])
     meaning = scope.names.get(name)
     if isinstance(meaning, Expr):

@@ -51,6 +51,8 @@ class Ledger:
     nodes: int = 0
     tables: dict[str, Table] = field(default_factory=dict[str, Table])
     used: set[str] = field(default_factory=set[str])
+    # Whether `layer` was asked for: what never asks is the same in every layer.
+    layered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from . import builder
 from .cache_folder import cache_folder, make_private
 from .scanner import END, Word
 
+# Keywords where the grammar has a place for them, names everywhere else: variables, and words people name things.
+SOFT = frozenset(("layers", "heads", "every", "complete", "density", "reaches", "within", "at", "n"))
+
 
 class _Reductions:
     """What lark calls for each rule: the builder's function of that name."""
@@ -29,7 +32,7 @@ def _grammar() -> Lark:
         Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8"),
         parser="lalr",
         lexer="basic",
-        start=["file", "expression"],
+        start=["file", "expression", "claim_line"],
         transformer=cast(Any, _Reductions()),
         keep_all_tokens=True,
         maybe_placeholders=False,
@@ -70,6 +73,9 @@ class Automaton:
 
     def feed(self, word: Word) -> bool:
         """Take one word; False, without taking it, where the grammar has no place for it."""
+        actions = self._table[self._state.position]
+        if word.text in SOFT and word.type not in actions and "NAME" in actions:
+            word.type = "NAME"
         try:
             result = self._parser.feed_token(word)
         except UnexpectedToken:
@@ -82,12 +88,12 @@ class Automaton:
         """Spellings of the words that could come next; names of terminals that have no one spelling."""
         return {_spellings().get(name, name) for name in self._parser.accepts()}
 
-    def cut(self, word: Word, beside: str) -> bool:
-        """Forget what is half read until `word` fits where `beside` would too; False if it never does."""
+    def cut(self, word: Word, *beside: str) -> bool:
+        """Forget what is half read until `word` fits where one of `beside` would too; False if it never does."""
         states: list[object] = self._state.state_stack
         for size in range(len(states), 0, -1):
             actions = self._table[states[size - 1]]
-            if word.type not in actions or terminals()[beside] not in actions:
+            if word.type not in actions or all(terminals()[b] not in actions for b in beside):
                 continue
             probe = self._parser.copy(deepcopy_values=False)
             del probe.parser_state.state_stack[size:], probe.parser_state.value_stack[size - 1 :]

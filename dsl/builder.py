@@ -1,8 +1,8 @@
 """One function a grammar rule: its words and nodes in, its node out. Called bottom up, so never recursive."""
 
 import inspect
-from dataclasses import replace
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 from .scanner import Word
 from .source import Span
@@ -14,17 +14,23 @@ from .syntax import (
     Boolean,
     Call,
     Causal,
+    Claim,
     CompareOp,
     Comparison,
     Coordinate,
+    Coverage,
     Decimal,
     Drop,
+    Else,
+    Every,
     Expr,
     Grid,
+    HeadLine,
     Import,
     Index,
     Input,
     Keep,
+    LayerLine,
     Let,
     ListLiteral,
     Logical,
@@ -39,12 +45,22 @@ from .syntax import (
     Precompile,
     Range,
     Require,
+    Selection,
     SetLiteral,
+    StackDef,
     Statement,
     Type,
 )
 
-Item = Import | Precompile | PatternDef
+Item = Import | Precompile | PatternDef | StackDef
+
+
+@dataclass(frozen=True, slots=True)
+class Option(Node):
+    """`within 12 layers` or `at n = 4096`, on its way into a claim."""
+
+    keyword: str
+    value: Expr
 
 
 def _cover(first: Word | Node, last: Word | Node) -> Span:
@@ -80,6 +96,10 @@ def expression(expr: Expr) -> Expr:
     return expr
 
 
+def claim_line(claim: Claim) -> Claim:
+    return claim
+
+
 def path(*words: Word) -> tuple[Word, ...]:
     return words
 
@@ -93,22 +113,68 @@ def precompile_line(keyword: Word, dtype: Word, _head_dim: Word, number: Word) -
     return Precompile(dtype.text, _number(number), span=_cover(keyword, number))
 
 
-def pattern(keyword: Word, name: Word, *rest: "tuple[Parameter, ...] | Word | Statement") -> PatternDef:
-    parameters: tuple[Parameter, ...] = ()
-    statements: list[Statement] = []
-    doc = ""
-    for part in rest:
-        match part:
-            case tuple():
-                parameters = part
-            case Word(type="DOCSTRING"):
-                doc = clean_docstring(part.text[3:-3])
-            case Word():
-                pass
-            case _:
-                statements.append(part)
-    end = cast(Word, rest[-1])
-    return PatternDef(name.text, parameters, doc, tuple(statements), span=_cover(keyword, end))
+def pattern(keyword: Word, name: Word, *rest: "tuple[Parameter, ...] | Word | Statement | Coverage") -> PatternDef:
+    statements = tuple(p for p in rest if not isinstance(p, tuple | Word | Coverage))
+    claims = tuple(p for p in rest if isinstance(p, Coverage))
+    span = _cover(keyword, cast(Word, rest[-1]))
+    return PatternDef(name.text, _listed(rest), _docstring(rest), statements, claims, span=span)
+
+
+def _listed(parts: "tuple[tuple[Parameter, ...] | object, ...]") -> tuple[Parameter, ...]:
+    return next((cast(tuple[Parameter, ...], p) for p in parts if isinstance(p, tuple)), ())
+
+
+def _docstring(parts: tuple[object, ...]) -> str:
+    texts = (p.text for p in parts if isinstance(p, Word) and p.type == "DOCSTRING")
+    return next((clean_docstring(text[3:-3]) for text in texts), "")
+
+
+def stack(keyword: Word, name: Word, *rest: "tuple[Parameter, ...] | Word | Expr | LayerLine | Coverage") -> StackDef:
+    lines = tuple(p for p in rest if isinstance(p, LayerLine))
+    claims = tuple(p for p in rest if isinstance(p, Coverage))
+    depth = next(p for p in rest if not isinstance(p, tuple | Word | LayerLine | Coverage))
+    span = _cover(keyword, cast(Word, rest[-1]))
+    return StackDef(name.text, _listed(rest), _docstring(rest), depth, lines, claims, span=span)
+
+
+def layer_line(keyword: Word, layers: Selection, _opener: Word, *uses: Word | HeadLine | Call) -> LayerLine:
+    heads = tuple(HeadLine(None, u, span=u.span) if isinstance(u, Call) else u for u in uses if not isinstance(u, Word))
+    return LayerLine(layers, heads, span=_cover(keyword, uses[-1]))
+
+
+def head_line(keyword: Word, heads: Selection, _colon: Word, use: Call) -> HeadLine:
+    return HeadLine(heads, use, span=_cover(keyword, use))
+
+
+def every(*parts: Word | Expr) -> Every:
+    *bounds, step = _expressions(parts)
+    limits = Range(bounds[0], bounds[1], span=_cover(bounds[0], bounds[1])) if bounds else None
+    return Every(limits, step, span=_cover(parts[0], step))
+
+
+def otherwise(keyword: Word) -> Else:
+    return Else(span=keyword.span)
+
+
+def coverage(keyword: Word, _brace: Word, *claims: Claim | Word) -> Coverage:
+    return Coverage(tuple(c for c in claims if not isinstance(c, Word)), span=_cover(keyword, claims[-1]))
+
+
+def claim(keyword: Word, *parts: Word | Expr | Option) -> Claim:
+    options = {p.keyword: p.value for p in parts if isinstance(p, Option)}
+    percent = next((p for p in parts if not isinstance(p, Word | Option)), None)
+    strict = any(isinstance(p, Word) and p.text == "<" for p in parts)
+    kind = cast(Literal["complete", "density", "reaches"], keyword.text)
+    span = _cover(keyword, parts[-1] if parts else keyword)
+    return Claim(kind, percent, strict, options.get("within"), options.get("at"), span=span)
+
+
+def within(keyword: Word, value: Expr, layers: Word) -> Option:
+    return Option("within", value, span=_cover(keyword, layers))
+
+
+def length(keyword: Word, _n: Word, _equal: Word, value: Expr) -> Option:
+    return Option("at", value, span=_cover(keyword, value))
 
 
 def parameters(*parts: Word | Parameter) -> tuple[Parameter, ...]:

@@ -5,21 +5,21 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import assert_never
 
+from .check_stack import check_claims, check_stack
 from .diagnostics import Diagnostic, did_you_mean
-from .infer import check_value, condition, constant, infer
+from .infer import condition, constant, infer
 from .loader import Module
+from .parameters import define_parameters, name_span, unused
 from .scope import ARGUMENTS, FUNCTIONS, UNKNOWN, VARIABLES, Scope, Value
 from .source import Span
 from .syntax import (
     Causal,
     Drop,
     Grid,
-    Import,
     Input,
     Keep,
     Let,
     Node,
-    Parameter,
     PatternDef,
     Require,
     Statement,
@@ -28,8 +28,6 @@ from .syntax import (
 from .uses import check_uses
 from .walk import operands
 
-_TYPES = ("int", "tokens", "bool", "table")
-_TABLES = (("head",), ("layer", "head"), ("layer",))
 _DTYPES = ("bf16", "fp16", "fp32")
 _INPUT_AXES = ("token", "query", "key", "head")
 
@@ -62,19 +60,21 @@ def _check_file(module: Module) -> Iterator[Diagnostic]:
     for line in module.file.precompiles:
         if line.dtype not in _DTYPES:
             hint = did_you_mean(line.dtype, _DTYPES)
-            yield Diagnostic("E002", _name_span(line, line.dtype), f"unknown number format `{line.dtype}`", hint)
+            yield Diagnostic("E002", name_span(line, line.dtype), f"unknown number format `{line.dtype}`", hint)
     for pattern in module.file.patterns:
         yield from _check_pattern(module, pattern)
+    for stack in module.file.stacks:
+        yield from check_stack(module, stack)
     yield from (d for d in check_uses(module) if d.span is None or d.span.source is module.source)
 
 
 def _check_names(module: Module) -> Iterator[Diagnostic]:
-    """Patterns and imports share one space of names."""
+    """Imports, patterns and stacks share one space of names."""
     first: dict[str, Span | None] = {}
     named: list[tuple[str, Node]] = [(i.alias, i) for i in module.file.imports]
-    named.extend((p.name, p) for p in module.file.patterns)
-    for name, node in named:
-        span = _name_span(node, name)
+    named.extend((d.name, d) for d in (*module.file.patterns, *module.file.stacks))
+    for name, node in sorted(named, key=lambda item: item[1].span.start if item[1].span else 0):
+        span = name_span(node, name)
         if name in FUNCTIONS:
             yield Diagnostic("E008", span, f"`{name}` is built in and cannot be redefined")
         elif name in first:
@@ -82,27 +82,6 @@ def _check_names(module: Module) -> Iterator[Diagnostic]:
             hint = f"the first definition is on line {place.line}" if place else ""
             yield Diagnostic("E008", span, f"`{name}` is defined twice", hint)
         first.setdefault(name, span)
-
-
-# A keyword and what may stand between it and the name it defines.
-_TO_NAME = re.compile(r"\w+(?:\s++|#[^\n]*+)*+")
-
-
-def _name_span(node: Node, name: str) -> Span | None:
-    """Where a definition spells the name it defines."""
-    span = node.span
-    if span is None:
-        return None
-    text = span.source.text
-    match node:
-        case Parameter():
-            start = span.start
-        case Import():
-            start = span.end - len(name)
-        case _:
-            found = _TO_NAME.match(text, span.start)
-            start = found.end() if found else span.start
-    return Span(span.source, start, start + len(name))
 
 
 def _axis_span(grid: Grid, place: int) -> Span | None:
@@ -116,19 +95,13 @@ def _axis_span(grid: Grid, place: int) -> Span | None:
 
 def _check_pattern(module: Module, pattern: PatternDef) -> list[Diagnostic]:
     scope = Scope(module)
-    # Defaults see the parameters to their left, so `later` serves them too.
-    scope.later = frozenset((*(p.name for p in pattern.parameters), *_defined(pattern)))
-    for parameter in pattern.parameters:
-        _check_type(parameter.type, scope)
-        if parameter.default is not None:
-            check_value(parameter, parameter.default, scope)
-        scope.define(parameter.name, _parameter_value(parameter.type), _name_span(parameter, parameter.name))
+    define_parameters(pattern.parameters, scope)
+    check_claims(pattern, scope)
+    scope.later |= frozenset(_defined(pattern))
     for statement in pattern.statements:
         _check_statement(statement, scope)
-    # After a misspelt name its definition looks unused: one mistake, one finding.
-    if all(f.code != "E002" for f in scope.findings):
-        scope.findings.extend(_unused(pattern, scope))
-    return scope.findings
+    kinds = {s.name: "let" if isinstance(s, Let) else "input" for s in pattern.statements if isinstance(s, Let | Input)}
+    return [*scope.findings, *unused(scope, kinds)]
 
 
 def _defined(pattern: PatternDef) -> Iterator[str]:
@@ -140,37 +113,6 @@ def _defined(pattern: PatternDef) -> Iterator[str]:
                 pass
 
 
-def _unused(pattern: PatternDef, scope: Scope) -> Iterator[Diagnostic]:
-    kinds = {s.name: "let" if isinstance(s, Let) else "input" for s in pattern.statements if isinstance(s, Let | Input)}
-    for name in scope.names:
-        if name not in scope.used and scope.names[name].kind != "unknown":
-            message = f"{kinds.get(name, 'parameter')} `{name}` is never used"
-            yield Diagnostic("W104", scope.places[name], message, severity="warning")
-
-
-def _parameter_value(type: Type) -> Value:
-    match type.name:
-        case "int" | "tokens":
-            return Value("number")
-        case "bool":
-            return Value("condition")
-        case "table":
-            return Value("table", axes=type.axes)
-        case _:
-            return UNKNOWN
-
-
-def _check_type(type: Type, scope: Scope) -> None:
-    if type.name not in _TYPES:
-        scope.report("E002", type.span, f"unknown type `{type.name}`", did_you_mean(type.name, _TYPES))
-    elif type.name == "table" and type.axes not in _TABLES:
-        axes = f"[{', '.join(type.axes)}]" if type.axes else " without axes"
-        hint = "a table is table[head], table[layer, head] or table[layer]"
-        scope.report("E006", type.span, f"there is no table{axes}", hint)
-    elif type.name != "table" and type.axes:
-        scope.report("E006", type.span, f"`{type.name}` has no axes", "lists of numbers are tables: table[head]")
-
-
 def _check_statement(statement: Statement, scope: Scope) -> None:
     match statement:
         case Keep(clause) | Require(clause) | Drop(clause):
@@ -180,7 +122,7 @@ def _check_statement(statement: Statement, scope: Scope) -> None:
             if found.kind not in ("number", "condition", "unknown"):
                 scope.report("E003", value.span, "a `let` names a number or a condition, and this is neither")
                 found = UNKNOWN
-            scope.define(name, found, _name_span(statement, name))
+            scope.define(name, found, name_span(statement, name))
         case Grid():
             _check_grid(statement, scope)
         case Input(name, axis, type):
@@ -188,8 +130,8 @@ def _check_statement(statement: Statement, scope: Scope) -> None:
             value = Value("input", axes=(axis,)) if axis in _INPUT_AXES else UNKNOWN
             if name in ARGUMENTS - VARIABLES:
                 hint = "rename it: calls take inputs by name, beside their own arguments"
-                scope.report("E008", _name_span(statement, name), f"`{name}` is an argument of every call", hint)
-            scope.define(name, value, _name_span(statement, name))
+                scope.report("E008", name_span(statement, name), f"`{name}` is an argument of every call", hint)
+            scope.define(name, value, name_span(statement, name))
         case Causal():
             pass
         case _:

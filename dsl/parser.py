@@ -5,13 +5,15 @@ from typing import cast
 from .automaton import Automaton, terminals
 from .builder import Item
 from .diagnostics import CompileError, Diagnostic
-from .scanner import MAX_ERRORS, Scan, scan
+from .scanner import MAX_ERRORS, Scan, Word, scan
 from .source import Source, Span
-from .syntax import Expr, File, Import, PatternDef, Precompile
-from .unexpected import STARTERS, describe, repair
-from .walk import expressions, walk
+from .syntax import Claim, Expr, File, Import, PatternDef, Precompile, StackDef
+from .unexpected import DEFINITIONS, STARTERS, describe, repair, starts
+from .walk import claim_parts, expressions, walk
 
 MAX_DEPTH = 128
+# What can also stand where a body ends: of a pattern or a stack, of claims, of a layer's heads.
+_BODIES = ("coverage", "complete", "heads")
 
 
 def parse(source: Source) -> File:
@@ -22,6 +24,7 @@ def parse(source: Source) -> File:
         tuple(i for i in items if isinstance(i, Import)),
         tuple(i for i in items if isinstance(i, Precompile)),
         tuple(i for i in items if isinstance(i, PatternDef)),
+        tuple(i for i in items if isinstance(i, StackDef)),
         tuple(scanned.comments),
         span=Span(source, 0, len(source.text)),
     )
@@ -35,6 +38,14 @@ def parse_expression(source: Source) -> Expr:
     expr = cast(Expr, _run(source, _scan(source), "expression"))
     _check_depth(expr)
     return expr
+
+
+def parse_claim(source: Source) -> Claim:
+    """The syntax tree of one claim, such as one given on a command line."""
+    claim = cast(Claim, _run(source, _scan(source), "claim_line"))
+    for expr in claim_parts(claim):
+        _check_depth(expr)
+    return claim
 
 
 def _scan(source: Source) -> Scan:
@@ -83,6 +94,9 @@ class _Machine:
         if self.errors[-1].code == "E008":
             word.type = "NAME"
             return at
+        if word.text == "{" and "layers" in expected:
+            self.words.insert(at, Word(terminals()["layers"], "layers", word.span))
+            return at
         better = repair(self.words, at)
         if better == "":
             return at + 1
@@ -96,7 +110,7 @@ class _Machine:
         open_braces, in_header = self._context(at)
         while at < len(self.words) - 1:
             word = self.words[at]
-            if word.text == "{" and in_header and self.automaton.cut(word, beside="{"):
+            if word.text == "{" and in_header and self.automaton.cut(word, "{"):
                 return at
             if word.text == "{":
                 open_braces += 1
@@ -104,18 +118,18 @@ class _Machine:
                 open_braces -= 1
             elif word.text in STARTERS or word.text == "}":
                 in_header = False
-                # A brace ends the pattern here: where only a set could end, no statement could follow.
-                if self.automaton.cut(word, beside="keep" if word.text == "}" else word.text):
+                # A brace ends a body here: where only a set could end, no statement could follow.
+                if self.automaton.cut(word, *(_BODIES if word.text == "}" else (word.text,))):
                     return at
             at += 1
         return len(self.words)
 
     def _context(self, at: int) -> tuple[int, bool]:
-        """Braces open since the statement's keyword, and whether that keyword is `pattern`."""
+        """Braces open since the statement's keyword, and whether its own body has yet to open."""
         open_braces = 0
         for word in reversed(self.words[:at]):
-            if word.text in STARTERS:
-                body = 1 if word.text == "pattern" and open_braces else 0
-                return max(0, open_braces - body), word.text == "pattern" and not body
+            if starts(word):
+                body = 1 if word.text in (*DEFINITIONS, "coverage", "layers") and open_braces > 0 else 0
+                return max(0, open_braces - body), word.text in (*DEFINITIONS, "coverage") and not body
             open_braces += {"{": 1, "}": -1}.get(word.text, 0)
         return 0, False

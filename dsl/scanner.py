@@ -39,7 +39,7 @@ _LOOKALIKES = {
     "\u2260": "!=", "\u2227": "and", "\u2228": "or", "\u00ac": "not", "\u2208": "in", "\u2209": "not in",
     "\u00a0": "a plain space", "\u2026": "..", "\u2223": "|", "\u230a": "//", "\u201c": '"""', "\u201d": '"""',
 }  # fmt: skip
-_ANCHORS = frozenset(("keep", "require", "drop", "causal", "let", "grid", "input", "pattern"))
+_ANCHORS = frozenset(("keep", "require", "drop", "causal", "let", "grid", "input", "pattern", "stack", "coverage"))
 
 
 @dataclass(slots=True)

@@ -117,6 +117,8 @@ class Scope:
             wanted = call.name if call.module else home.name
             message = f"`{home.source.path}` has no pattern `{wanted}`"
             self.report("E002", call.span, message, did_you_mean(wanted, patterns))
+        elif any(stack.name == call.name for stack in self.module.file.stacks):
+            self.report("E003", call.span, f"`{call.name}` is a stack, and only patterns are used")
         elif call.name in self.names or call.name in VARIABLES:
             self.report("E003", call.span, f"`{call.name}` is not a pattern and cannot be called")
         else:

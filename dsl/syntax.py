@@ -223,11 +223,77 @@ Statement = Keep | Require | Drop | Causal | Let | Grid | Input
 
 
 @dataclass(frozen=True, slots=True)
+class Claim(Node):
+    """`reaches 50% within 12 layers at n = 4096`; what is left out is None. `strict` is `density <`, not `<=`."""
+
+    kind: Literal["complete", "density", "reaches"]
+    percent: Expr | None
+    strict: bool
+    within: Expr | None
+    at: Expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage(Node):
+    """`coverage { .. }`; a definition has one at most, which the checker says."""
+
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PatternDef(Node):
     name: str
     parameters: tuple[Parameter, ...]
     doc: str
     statements: tuple[Statement, ...]
+    coverage: tuple[Coverage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Every(Node):
+    """`every step`, or `low .. high every step`."""
+
+    bounds: Range | None
+    step: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Else(Node):
+    """`else`: whatever the other lines do not name."""
+
+
+Selection = Range | Every | SetLiteral | Else
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLine(Node):
+    """`heads SELECTION: USE`; `heads` is None where a layer's line names the one pattern of all its heads."""
+
+    heads: Selection | None
+    use: Call
+
+
+@dataclass(frozen=True, slots=True)
+class LayerLine(Node):
+    """`layers SELECTION: USE`, or `layers SELECTION { heads .. }`."""
+
+    layers: Selection
+    heads: tuple[HeadLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StackDef(Node):
+    """`stack NAME(parameters) over DEPTH layers { .. }`."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    doc: str
+    depth: Expr
+    lines: tuple[LayerLine, ...]
+    coverage: tuple[Coverage, ...] = ()
+
+
+Definition = PatternDef | StackDef
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,4 +325,5 @@ class File(Node):
     imports: tuple[Import, ...]
     precompiles: tuple[Precompile, ...]
     patterns: tuple[PatternDef, ...]
+    stacks: tuple[StackDef, ...] = ()
     comments: tuple[Comment, ...] = field(default=(), compare=False)

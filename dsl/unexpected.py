@@ -8,7 +8,10 @@ from .scanner import END, Word
 from .source import Span
 
 STATEMENTS = ("keep", "require", "drop", "causal", "let", "grid", "input")
-STARTERS = frozenset((*STATEMENTS, "pattern", "import", "precompile"))
+DEFINITIONS = ("pattern", "stack")
+# What may start a line of a stack or of its claims; `layers` and `heads` are variables too.
+LINES = ("coverage", "layers", "heads", "complete", "density", "reaches")
+STARTERS = frozenset((*STATEMENTS, *DEFINITIONS, *LINES, "import", "precompile"))
 
 # What other languages write, and what to read in its place so that the parser can go on.
 _REPAIRS = {";": "", "=": "==", "/": "//", "!": "not", "\\": ""}
@@ -45,6 +48,11 @@ _PAIRS = {
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 
 
+def starts(word: Word) -> bool:
+    """Whether a word starts something: `layers` and its like do not where the parser took them for names."""
+    return word.text in STARTERS and word.type != "NAME"
+
+
 def repair(words: list[Word], at: int) -> str | None:
     """The spelling that was meant by `words[at]`, "" if it can just go, None if that is unclear."""
     doubled = (words[at].text, words[min(at + 1, len(words) - 1)].text) in _PAIRS
@@ -63,7 +71,7 @@ def describe(words: list[Word], at: int, expected: Set[str]) -> Diagnostic:
         return Diagnostic("E001", span, f"`{first.text}{second.text}` is not an operator", hint)
     found = "the end of the text" if word.type == END else f"`{_shorten(word.text)}`"
     span = word.span
-    ends = word.type == END or word.text in STARTERS or word.text == "}"
+    ends = word.type == END or starts(word) or word.text == "}"
     if before is not None and ends and "pattern" not in expected:
         # What is missing is missing here, not on the line where the next thing starts.
         span = Span(before.span.source, before.span.end, before.span.end)
@@ -82,14 +90,14 @@ def _defines(words: list[Word], at: int) -> bool:
     if at == 0:
         return False
     before, after = words[at - 1].text, words[min(at + 1, len(words) - 1)].text
-    return before in ("let", "input", "pattern", "as") or (before in ("(", ",") and after == ":")
+    return before in ("let", "input", *DEFINITIONS, "as") or (before in ("(", ",") and after == ":")
 
 
 def _pair(words: list[Word], at: int) -> tuple[Word, Word, str] | None:
     """The last doubled symbol of the statement up to the word, if it follows an operand."""
     for i in range(min(at + 1, len(words) - 1), 0, -1):
         first, second = words[i - 1], words[i]
-        if first.text in STARTERS:
+        if starts(first):
             return None
         hint = _PAIRS.get((first.text, second.text))
         touching = first.span.end == second.span.start
@@ -104,7 +112,7 @@ def _opener(words: list[Word], at: int) -> Word | None:
     """The innermost bracket of the statement that is still open before the word."""
     closed = 0
     for word in reversed(words[:at]):
-        if word.text in STARTERS and word.text != "pattern":
+        if starts(word) and word.text not in DEFINITIONS:
             return None
         if word.text in _CLOSERS:
             if not closed:
@@ -121,10 +129,10 @@ def _wanted(expected: Set[str], opener: Word | None) -> str:
         return "an expression"
     parts: list[str] = []
     # The automaton may have finished the operand before it noticed, so not every operator is left.
-    operand = not expected.isdisjoint(("+", "<", "and", "or"))
+    operand = not expected.isdisjoint(("+", ">", "and", "or"))
     if operand:
         parts.append("an operator")
-    if "|" in expected and "and" not in expected:
+    if "|" in expected and expected.isdisjoint(("and", "..", ":")):
         parts.append("the closing `|`")
     if "keep" in expected:
         parts.append("the next statement" if operand else "a statement (`keep`, `require`, `drop`, ..)")
@@ -138,7 +146,11 @@ def _wanted(expected: Set[str], opener: Word | None) -> str:
         parts.append("`=`")
     if "}" in expected and (not operand or (opener is not None and opener.text == "{")):
         parts.append("`}`")
-    parts.extend(f"`{e}`" for e in ("import", "precompile", "pattern") if e in expected)
+    if expected.isdisjoint(("keep", "and")):
+        parts.extend(f"`{e}`" for e in ("..", "every", "within", "at", "<") if e in expected)
+    if "keep" not in expected:
+        parts.extend(f"`{e}`" for e in LINES if e in expected)
+    parts.extend(f"`{e}`" for e in ("import", "precompile", *DEFINITIONS) if e in expected)
     if not parts:
         parts.extend("the end of the text" if e == END else f"`{e}`" for e in sorted(expected))
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " or " + parts[-1]
@@ -146,21 +158,27 @@ def _wanted(expected: Set[str], opener: Word | None) -> str:
 
 def _hint(words: list[Word], at: int, expected: Set[str], opener: Word | None) -> str:
     word = words[at]
-    if word.text == ":" and "{" in expected:
+    if word.text == ":" and "{" in expected and "NUMBER" not in expected:
         return "the statements of a pattern stand between `{` and `}`"
     if word.text in ("import", "precompile"):
-        return "`import` lines come first, then `precompile` lines, then patterns"
+        return "`import` lines come first, then `precompile` lines, then patterns and stacks"
     if word.text in STATEMENTS and "pattern" in expected:
         return "statements stand inside `pattern name { .. }`"
+    if word.text in LINES and "stack" in expected:
+        return "`layers` and `coverage` stand inside `stack name over depth layers { .. }`"
+    if word.text in STATEMENTS and "layers" in expected and "coverage" in expected:
+        return "a stack says which patterns its layers use: `layers 0 .. 4: window(512)`"
+    if ".." in expected and "and" not in expected:
+        return "one alone is `{5}`, several are `0 .. 4`, `every 2` or `else`"
     for near in words[at : max(at - 2, -1) : -1] if at else words[:1]:
         # `keep if a` fails at `a`: the word before may be the one to explain.
         if near.text in _HINTS and (near is word or near.type == "NAME"):
             return _HINTS[near.text]
     if word.type == "NAME" and (close := get_close_matches(word.text, sorted(STARTERS & expected), 1, 0.7)):
         return f"did you mean `{close[0]}`?"
-    if "}" in expected and (word.type == END or word.text == "pattern"):
-        start = next((w for w in reversed(words[:at]) if w.text == "pattern"), word)
-        return f"the pattern of line {start.span.line} is still open"
+    if "}" in expected and (word.type == END or word.text in DEFINITIONS):
+        start = next((w for w in reversed(words[:at]) if w.text in DEFINITIONS), word)
+        return f"the {start.text} of line {start.span.line} is still open"
     if opener is not None and _CLOSERS[opener.text] in expected:
         line, column = opener.span.source.position(opener.span.start)
         return f"`{opener.text}` of line {line}, column {column} is still open"

@@ -9,10 +9,13 @@ from .syntax import (
     Boolean,
     Call,
     Causal,
+    Claim,
     Comparison,
     Coordinate,
     Decimal,
     Drop,
+    Else,
+    Every,
     Expr,
     File,
     Grid,
@@ -29,6 +32,7 @@ from .syntax import (
     Number,
     Range,
     Require,
+    Selection,
     SetLiteral,
     Statement,
 )
@@ -77,9 +81,39 @@ def operands(statement: Statement) -> tuple[Expr, ...]:
             assert_never(statement)
 
 
+def limits(selection: Selection) -> tuple[Expr, ...]:
+    """The expressions of a selection, in the order they are written."""
+    match selection:
+        case Range(low, high):
+            return (low, high)
+        case Every(bounds, step):
+            return (step,) if bounds is None else (bounds.low, bounds.high, step)
+        case SetLiteral(items):
+            return items
+        case Else():
+            return ()
+        case _:
+            assert_never(selection)
+
+
+def claim_parts(claim: Claim) -> tuple[Expr, ...]:
+    """The expressions of a claim, in the order they are written."""
+    return tuple(e for e in (claim.percent, claim.within, claim.at) if e is not None)
+
+
 def expressions(file: File) -> Iterator[Expr]:
     """Every expression of a file that is not part of another."""
+    for definition in (*file.patterns, *file.stacks):
+        yield from (p.default for p in definition.parameters if p.default is not None)
+        for block in definition.coverage:
+            for claim in block.claims:
+                yield from claim_parts(claim)
     for pattern in file.patterns:
-        yield from (p.default for p in pattern.parameters if p.default is not None)
         for statement in pattern.statements:
             yield from operands(statement)
+    for stack in file.stacks:
+        yield stack.depth
+        for line in stack.lines:
+            yield from limits(line.layers)
+            for share in line.heads:
+                yield from (share.use, *limits(share.heads or Else()))

@@ -13,7 +13,9 @@ from hypothesis import reject
 from hypothesis import strategies as st
 
 import weft
+from tests.stack_trees import coverages, pile, stacks
 from weft.dsl import syntax as s
+from weft.dsl.automaton import SOFT
 from weft.dsl.builder import clean_docstring
 from weft.dsl.printer import format_file
 
@@ -25,12 +27,14 @@ LAYERS = 2
 INPUTS = {"doc": "token", "seg": "query", "bag": "key", "group": "head", "parent": "token"}
 
 _KEYWORDS = (
-    "pattern import as precompile head_dim keep require drop causal let grid over of input and or not in true false"
+    "pattern import as precompile head_dim keep require drop causal let grid over of input and or not in true false "
+    "stack coverage else"
 ).split()
 _BINARY: tuple[s.BinaryOp, ...] = ("+", "-", "*", "//", "%", "&", "|", "^", "<<", ">>")
 _COMPARE: tuple[s.CompareOp, ...] = ("<", "<=", ">", ">=", "==", "!=")
 
-names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,7}", fullmatch=True).filter(lambda n: n not in _KEYWORDS)
+_words = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,7}", fullmatch=True).filter(lambda n: n not in _KEYWORDS)
+names = _words | st.sampled_from(sorted(SOFT))
 
 
 def tuples(items: st.SearchStrategy[s.Expr], least: int = 1, most: int = 3) -> st.SearchStrategy[tuple[s.Expr, ...]]:
@@ -109,12 +113,13 @@ def any_files() -> st.SearchStrategy[s.File]:
     )
     parameters = st.lists(st.builds(s.Parameter, names, types, st.none() | expr), max_size=3).map(tuple)
     body = st.lists(statements, max_size=4).map(tuple)
-    patterns = st.builds(s.PatternDef, names, parameters, docstrings(), body)
+    patterns = st.builds(s.PatternDef, names, parameters, docstrings(), body, coverages(expr))
     return st.builds(
         s.File,
         st.lists(st.builds(s.Import, some_names, names), max_size=2).map(tuple),
         st.lists(st.builds(s.Precompile, names, st.integers(0, 512)), max_size=2).map(tuple),
         st.lists(patterns, max_size=3).map(tuple),
+        st.lists(stacks(names, parameters, docstrings(), expr), max_size=2).map(tuple),
     )
 
 
@@ -356,10 +361,11 @@ def patterns(
 @st.composite
 def files(draw: st.DrawFn, inputs: bool = True, samples: bool = True) -> s.File:
     """A well-typed file; its last pattern is `main`, and may use the one before."""
+    stack = (draw(pile("main")),) if draw(st.integers(0, 3)) == 3 else ()
     if not draw(st.booleans()):
-        return s.File((), (), (draw(patterns(inputs=inputs, samples=samples)),))
+        return s.File((), (), (draw(patterns(inputs=inputs, samples=samples)),), stack)
     part = draw(patterns("part", inputs=inputs, samples=samples))
-    return s.File((), (), (part, draw(patterns(inputs=inputs, samples=samples, used=part))))
+    return s.File((), (), (part, draw(patterns(inputs=inputs, samples=samples, used=part))), stack)
 
 
 def load(file: s.File, name: str = "main") -> weft.Pattern:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from weft.check import check_pattern
+from weft.check import check_pattern, check_stack
 from weft.dsl.checker import check
 from weft.dsl.diagnostics import CompileError, Diagnostic
 from weft.dsl.loader import load_text
@@ -35,6 +35,7 @@ def diagnose(path: Path) -> list[Diagnostic]:
         found = list(check(module))
         if not any(d.severity == "error" for d in found):
             found += [d for p in module.file.patterns for d in check_pattern(Pattern(module, p))]
+            found += [d for stack in module.file.stacks for d in check_stack(module, stack)]
         return found
 
 

@@ -32,7 +32,7 @@ def test_generated_files_are_well_typed(file: s.File) -> None:
 
 @given(any_files())
 def test_any_file_is_checked_without_a_crash(file: s.File) -> None:
-    file = s.File((), file.precompiles, file.patterns)
+    file = s.File((), file.precompiles, file.patterns, file.stacks)
     found = findings(format_file(file))
     places = [f.span.start for f in found if f.span is not None]
     assert places == sorted(places)

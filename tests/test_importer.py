@@ -224,20 +224,42 @@ def test_install_and_uninstall(root: Path) -> None:
         importer.install()
 
 
+def test_a_module_stands_for_its_main_pattern(root: Path) -> None:
+    (root / "masks_of_mine" / "close.sparse").write_text(TEXT)
+    from masks_of_mine import close, local  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+
+    assert close.close.name == close.name == "close" and local.name == "far"
+    assert close(window=3).given == {"window": 3} and close.mask(4).sum() == 10
+    for name in ("colse", "__wrapped__"):
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
+            getattr(close, name)
+
+
+def test_stacks_are_imported_too(root: Path) -> None:
+    (root / "masks_of_mine" / "deep.sparse").write_text(f"{TEXT} stack deep over 4 layers {{ layers else: far() }}")
+    deep = importlib.import_module("masks_of_mine.deep")
+    assert isinstance(deep.deep, weft.Stack) and deep.__all__ == ["deep", "close", "far"]
+
+
 def test_stub() -> None:
-    text = stub_text(parse(Source("local.sparse", TEXT)))
-    names: dict[str, object] = {}
-    exec(compile(text, "local.pyi", "exec"), names)
-    assert names["__all__"] == ["close", "far"]
+    text = stub_text(parse(Source("local.sparse", TEXT)), "local")
+    compile(text, "local.pyi", "exec")
+    assert '__all__ = ["close", "far"]' in text
     assert '# close(window: tokens = 8)\nclose: Pattern\n"""A sliding window."""\n' in text
-    assert text.endswith("# far()\nfar: Pattern\n")
+    assert "# far()\nfar: Pattern\n\nattention = far.attention\n" in text
+
+
+def test_stub_of_a_stack() -> None:
+    text = stub_text(parse(Source("local.sparse", f"{TEXT} stack deep over 4 layers {{ layers else: far() }}")), "deep")
+    assert "from weft import Pattern, Stack\n" in text
+    assert "# deep()\ndeep: Stack\n" in text and text.endswith("\ncoverage = deep.coverage\n")
 
 
 @pytest.mark.parametrize("doc", ['"quoted"', "back\\slash", "two\nlines", "é", "'''"])
 def test_stub_keeps_any_docstring(doc: str) -> None:
     file = parse(Source("a.sparse", f'pattern a() {{ """{doc} ."""\n keep k <= q }}'))
-    last = ast.parse(stub_text(file)).body[-1]
-    assert isinstance(last, ast.Expr) and ast.literal_eval(last.value) == file.patterns[0].doc
+    last = next(x for x in ast.parse(stub_text(file)).body if isinstance(x, ast.Expr))
+    assert ast.literal_eval(last.value) == file.patterns[0].doc
 
 
 def test_stub_leaves_out_what_python_cannot_say() -> None:

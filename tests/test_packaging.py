@@ -83,8 +83,9 @@ def test_wheel_and_sdist(tmp_path: Path) -> None:
     run("-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", source, cwd=tmp_path)
     (sdist,), (wheel,) = (tmp_path / "dist").glob("*.tar.gz"), (tmp_path / "dist").glob("*.whl")
 
-    expected = own_files((".py", ".lark", ".sparse", "py.typed"))
-    assert {"weft/dsl/grammar.lark", "weft/py.typed", "weft/dsl/parser.py"} <= expected
+    expected = own_files((".py", ".html", ".lark", ".sparse", "py.typed"))
+    named = {"weft/dsl/grammar.lark", "weft/compiler/coverage_page.html", "weft/py.typed", "weft/dsl/parser.py"}
+    assert named <= expected
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {name.partition("/")[0] for name in held} == {"weft", f"weft-{weft.__version__}.dist-info"}
     assert expected - held == set()

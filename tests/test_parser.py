@@ -220,7 +220,7 @@ def test_repaired_errors_do_not_cascade() -> None:
 @given(
     st.lists(
         st.sampled_from(
-            ["keep", "pattern", "f", "{", "}", "(", ")", "|", "<", "in", "not", "1", "..", ",", "=", "-", ";"]
+            "keep pattern f { } ( ) | < in not 1 .. , = - ; stack over layers heads : every else coverage at n".split()
         )
     )
 )

@@ -14,18 +14,21 @@ if (_checkout / "pyproject.toml").is_file():
 if TYPE_CHECKING:
     from .dsl.diagnostics import CompileError, Diagnostic
     from .pattern import Pattern, load, load_file_patterns
+    from .stacks import Stack, load_stack
     from .tensors import TensorError
 
 _HOMES = {
     "CompileError": ".dsl.diagnostics",
     "Diagnostic": ".dsl.diagnostics",
     "Pattern": ".pattern",
+    "Stack": ".stacks",
     "TensorError": ".tensors",
     "load": ".pattern",
     "load_file_patterns": ".pattern",
+    "load_stack": ".stacks",
 }
 
-__all__ = ["CompileError", "Diagnostic", "Pattern", "TensorError", "load", "load_file_patterns"]
+__all__ = ["CompileError", "Diagnostic", "Pattern", "Stack", "TensorError", "load", "load_file_patterns", "load_stack"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from .compiler.judge import judge
 from .compiler.plan import Shape
+from .compiler.stack import outline
 from .compiler.walk import depends_on_head
 from .dsl import syntax as s
 from .dsl.checker import check
@@ -15,6 +16,7 @@ from .dsl.diagnostics import CompileError, Diagnostic
 from .dsl.loader import Module
 from .dsl.parser import parse_expression
 from .dsl.source import Source
+from .dsl.walk import expressions, walk
 
 if TYPE_CHECKING:
     from .pattern import Pattern
@@ -34,12 +36,19 @@ def check_module(module: Module) -> tuple[Diagnostic, ...]:
 
 def natural_heads(pattern: Pattern) -> int:
     """As many heads as a table parameter has; 8 when heads differ without a table; else 1."""
-    for parameter in pattern.definition.parameters:
+    if found := table_heads(pattern.definition.parameters, pattern.given):
+        return found
+    return USUAL_HEADS if depends_on_head(pattern.bind()) else 1
+
+
+def table_heads(parameters: Sequence[s.Parameter], given: Mapping[str, object]) -> int:
+    """How many heads the first table parameter by head has; 0 when there is none."""
+    for parameter in parameters:
         if parameter.type.name == "table" and "head" in parameter.type.axes:
-            value = pattern.given.get(parameter.name, parameter.default)
+            value = given.get(parameter.name, parameter.default)
             if length := _row_length(parse_expression(Source("", value)) if isinstance(value, str) else value):
                 return length
-    return USUAL_HEADS if depends_on_head(pattern.bind()) else 1
+    return 0
 
 
 def _row_length(value: object) -> int:
@@ -63,6 +72,19 @@ def check_pattern(pattern: Pattern) -> list[Diagnostic]:
         return list(error.diagnostics)
     found = judge(mask, Shape(True, heads, heads), pattern.definition.span)
     return [d for d in found if not (d.code == "W103" and _switched_off(pattern, d))]
+
+
+def check_stack(module: Module, stack: s.StackDef) -> list[Diagnostic]:
+    """Whether the defaults of a stack give each layer one line, and its claims sense."""
+    file = s.File((), (), (), (stack,))
+    names = {node.name for expr in expressions(file) for node, _ in walk(expr) if isinstance(node, s.Name)}
+    if "heads" in names or any(p.default is None for p in stack.parameters):
+        return []  # that is for whoever says how many heads there are, and gives the parameters
+    try:
+        outline(module, stack, {}, USUAL_HEADS, USUAL_HEADS)
+    except CompileError as error:
+        return list(error.diagnostics)
+    return []
 
 
 def _switched_off(pattern: Pattern, finding: Diagnostic) -> bool:

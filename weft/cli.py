@@ -26,6 +26,7 @@ COMMANDS = {
     "fmt": "commands",
     "show": "commands",
     "explain": "commands",
+    "coverage": "coverage_command",
     "compile": "commands",
     "stubs": "commands",
     "test": "trial",
@@ -80,6 +81,7 @@ def parser() -> ArgumentParser:
     _fmt(add)
     _show(add)
     _explain(add)
+    _coverage(add)
     _compile(add)
     _test(add)
     _stubs(add)
@@ -157,6 +159,36 @@ def _explain(add: Add) -> None:
     command.add_argument("--dtype", choices=DTYPES, default="bf16", help="type of the numbers (default: bf16)")
     command.add_argument("--source", action="store_true", help="print the generated kernel instead")
     command.add_argument("--target", default="sm90", help="what the kernel is for: sm80, sm90, .. (default: sm90)")
+    _add_inputs(command)
+    _add_format(command)
+
+
+def _coverage(add: Add) -> None:
+    command = _command(
+        add,
+        "coverage",
+        "prove what a stack of layers lets each token see",
+        "coverage power_attention --n 1048576 --layers 24",
+        "coverage masformer --path 5:100000 --n 131072 --html masformer.html",
+        "coverage power_attention 'sliding_window(window=2304)' --n 32768",
+        "coverage masks/mine.sparse --claim 'complete within 12 layers' --claim 'density < 10%'",
+    )
+    command.add_argument(
+        "files", nargs="+", metavar="FILE", help="files or shipped names; FILE(NAME=VALUE) sets values"
+    )
+    command.add_argument("--pattern", metavar="NAME", help="which pattern or stack of the file")
+    command.add_argument(
+        "-p", dest="params", type=pair, action="append", default=[], metavar="NAME=VALUE", help="a parameter's value"
+    )
+    command.add_argument("--n", type=length, default=8192, help="number of tokens (default: 8192)")
+    command.add_argument("--layers", type=positive, default=24, help="how often a pattern is repeated (default: 24)")
+    _add_heads(command)
+    command.add_argument("--dtype", choices=DTYPES, default="bf16", help="type of the numbers (default: bf16)")
+    command.add_argument("--path", type=tokens, metavar="A:B", help="show how what token A says gets to token B")
+    command.add_argument("--claim", action="append", default=[], metavar="CLAIM", help="fail unless this holds")
+    command.add_argument("--html", metavar="OUT.html", help="write one self-contained page")
+    command.add_argument("--svg", metavar="OUT.svg", help="write what the whole stack reaches as a picture")
+    command.add_argument("--png", metavar="OUT.png", help="the same as a PNG")
     _add_inputs(command)
     _add_format(command)
 
@@ -274,6 +306,12 @@ def pair(text: str) -> tuple[str, str]:
     if not equals or not name.isidentifier():
         raise ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def tokens(text: str) -> tuple[int, int]:
+    """`A:B`, two tokens."""
+    first, _, second = text.partition(":")
+    return natural(first), natural(second)
 
 
 def words(text: str) -> list[str]:

@@ -37,7 +37,7 @@ def run_check(arguments: Namespace) -> int:
 
 def findings(name: str) -> list[Diagnostic]:
     """Everything wrong or doubtful in a file: syntax, names and types, then what its patterns mean."""
-    from .check import check_pattern
+    from .check import check_pattern, check_stack
     from .dsl.checker import check
     from .pattern import Pattern, no_pattern
 
@@ -46,11 +46,13 @@ def findings(name: str) -> list[Diagnostic]:
     except CompileError as error:
         return list(error.diagnostics)
     found = list(check(module))
-    if not module.file.patterns:
+    if not module.file.patterns and not module.file.stacks:
         found.append(no_pattern(module))
     if not any(d.severity == "error" for d in found):
         for definition in module.file.patterns:
             found += check_pattern(Pattern(module, definition))
+        for stack in module.file.stacks:
+            found += check_stack(module, stack)
     return list(dict.fromkeys(found))
 
 
@@ -65,12 +67,13 @@ def read_module(name: str) -> Module:
 
 def locate(name: str) -> str:
     """The path of a file or of a shipped pattern; raises UsageError."""
-    from .compiler.catalogue import names, shipped
+    from .compiler.catalogue import names, shipped, stack_names
     from .dsl.diagnostics import did_you_mean
 
     if name.isidentifier() and not os.path.exists(name):
-        if name not in names():
-            hint = did_you_mean(name, names())
+        known = (*names(), *stack_names())
+        if name not in known:
+            hint = did_you_mean(name, known)
             close = f"; {hint}" if hint.startswith("did you mean") else ""
             raise UsageError(f"cannot read {name}: no such file, and weft ships no pattern of that name{close}")
         return str(shipped(name))
@@ -125,7 +128,8 @@ def run_stubs(arguments: Namespace) -> int:
         if not name.endswith(".sparse"):
             raise UsageError(f"{name} is not named NAME.sparse")
         target = name.removesuffix(".sparse") + ".pyi"
-        write_file(target, stub_text(parse(Source(name, read_text(name).replace("\r\n", "\n")))))
+        file = parse(Source(name, read_text(name).replace("\r\n", "\n")))
+        write_file(target, stub_text(file, os.path.basename(name).removesuffix(".sparse")))
         print(f"wrote {target}")
     return 0
 

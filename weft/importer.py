@@ -9,9 +9,12 @@ import zipimport
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
+from .compiler.lower import Given
 from .dsl.diagnostics import CompileError, Diagnostic
 from .pattern import Pattern, load_file_patterns
+from .stacks import load_file_stacks
 
 __all__ = ["SparseError", "install", "uninstall"]
 
@@ -31,6 +34,30 @@ def at_first(error: CompileError, path: str) -> SparseError:
     source = first.span.source
     line, column = source.position(first.span.start)
     return SparseError(message, (source.path, line, column, source.line(line), *source.position(first.span.end)))
+
+
+class PatternModule(ModuleType):
+    """A module of patterns, which also stands for the main one: `from masks import power`, then `power.attention(..)`.
+
+    The main one is the module's namesake, else its last.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        main = self._main()
+        if name.startswith("__") or not hasattr(main, name):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(main, name)
+
+    def __call__(self, /, **params: Given) -> Any:
+        main = self._main()
+        if main is None:
+            raise TypeError(f"module {self.__name__!r} has no pattern to call")
+        return main(**params)
+
+    def _main(self) -> Any:
+        names: list[str] = vars(self).get("__all__", [])
+        stem = self.__name__.rpartition(".")[2]
+        return vars(self)[stem if stem in names else names[-1]] if names else None
 
 
 class SparseLoader(importlib.abc.ExecutionLoader):
@@ -57,7 +84,9 @@ class SparseLoader(importlib.abc.ExecutionLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         try:
-            patterns = load_file_patterns(self.get_source(module.__name__), self.path)
+            text = self.get_source(module.__name__)
+            patterns = load_file_patterns(text, self.path)
+            found = {**load_file_stacks(text, self.path), **patterns}
             for pattern in patterns.values():
                 prepare(pattern)
         except CompileError as error:
@@ -65,8 +94,9 @@ class SparseLoader(importlib.abc.ExecutionLoader):
             raise at_first(error, self.path) from error.with_traceback(None)
         for name in getattr(module, "__all__", ()):  # a reload forgets what the file no longer has
             vars(module).pop(name, None)
-        vars(module).update(patterns, __all__=list(patterns))
-        module.__doc__ = "\n\n".join(f"{name}: {pattern.doc}" for name, pattern in patterns.items())
+        vars(module).update(found, __all__=list(found))
+        module.__doc__ = "\n\n".join(f"{name}: {pattern.doc}" for name, pattern in found.items())
+        module.__class__ = PatternModule
 
 
 class SparseFinder(importlib.abc.MetaPathFinder):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from .compiler.coverage import Coverage
 
 # Positions up to which weft counts.
 MOST_TOKENS = 1 << 30
@@ -269,6 +270,23 @@ class Pattern:
 
         return draw_svg(self._picture(n, heads, head, inputs), self.name)
 
+    def coverage(
+        self,
+        n: int = 8192,
+        *,
+        layers: int = 24,
+        heads: int | None = None,
+        kv_heads: int | None = None,
+        head_dim: int = 128,
+        path: tuple[int, int] | None = None,
+        claims: tuple[str, ...] = (),
+        **inputs: Any,
+    ) -> Coverage:
+        """What `layers` layers of this pattern let each of n tokens see; `path` is (key, query)."""
+        from .covering import coverage
+
+        return coverage(self, n, layers, heads, kv_heads, head_dim, path, claims, inputs)
+
     def _repr_svg_(self) -> str | None:
         from .check import natural_heads
 
@@ -307,14 +325,15 @@ def load(path_or_text: str | os.PathLike[str], name: str | None = None, /, **par
     """
     from .check import check_module
 
-    module = _module(path_or_text)
+    module = read_module(path_or_text)
     check_module(module)
     pattern = Pattern(module, choose(module, name), params)
     pattern.check_names()
     return pattern
 
 
-def _module(path_or_text: str | os.PathLike[str]) -> Module:
+def read_module(path_or_text: str | os.PathLike[str]) -> Module:
+    """The module of a file, of text, or of what weft ships under a bare name."""
     text = os.fspath(path_or_text)
     if "{" in text or "\n" in text:
         return load_text(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,8 +21,22 @@ class TensorError(ValueError):
     """Tensors that do not fit a pattern, named with the pattern and the shapes."""
 
 
+class Reader(Protocol):
+    """What reads inputs: a pattern, or a stack of them."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def declared_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs it may read."""
+        ...
+
+
 def host_inputs(
-    pattern: Pattern, mask: Mask, inputs: Mapping[str, Any], n: int, m: int, heads: int, batch: int | None = None
+    pattern: Reader, mask: Mask, inputs: Mapping[str, Any], n: int, m: int, heads: int, batch: int | None = None
 ) -> dict[str, np.ndarray]:
     """The inputs a mask names, as int64 arrays of the right length; raises TensorError."""
     axes = {t.source: t.axis for t in mask.tables if t.source}

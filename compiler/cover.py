@@ -1,0 +1,266 @@
+"""A lowered stack to its coverage report."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .claims import judge_claim
+from .cost import cost
+from .coverage import Cost, Coverage, DepthFacts, Flow, Form, HeadFacts, LayerFacts, Pair, Picture, Route, Verdict
+from .distances import distances
+from .ground import DEPTHS, HEADS, MASKS, Bounds, Ground, LayerNodes, layer_nodes
+from .layer_facts import layer_facts, tile_pairs
+from .quadtree import EMPTY, OverBudget
+from .reach import Reach, depth_facts, hole, limit, reach, route
+from .stack import LoweredClaim, LoweredStack
+from .tables import Ints
+
+# Pictures have at most 2^6 squares a side, and graphs of blocks 2^8.
+PICTURE, GRAPH = 6, 8
+# Masks and depths that are drawn: each up to 8, then powers of two and the last.
+MOST_MASKS, FIRST_DEPTHS = 6, 8
+# Seconds that heads and groups by themselves may take; what comes later is left out.
+PATIENCE = 8.0
+# What repeating a stack without end may spend.
+ENDLESS = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a report is about, besides the stack: sizes, inputs by name, a route from one token to another."""
+
+    n: int
+    heads: int
+    kv_heads: int
+    head_dim: int = 128
+    element: int = 2
+    path: Pair | None = None
+    claims: tuple[LoweredClaim, ...] = ()
+    progress: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class _Analysis:
+    """One stack at one length."""
+
+    ground: Ground
+    layers: tuple[LayerNodes, ...]
+    admissible: int
+    causal: bool
+    found: Reach
+
+    @property
+    def unions(self) -> tuple[Bounds, ...]:
+        return tuple(layer.union for layer in self.layers)
+
+
+def cover(stack: LoweredStack, request: Request, inputs: Mapping[str, Ints]) -> Coverage:
+    """The report of a stack; what cannot be decided within the budget is reported as undecided."""
+    start = time.perf_counter()
+    say = request.progress
+    say("relations")
+    done = _analyse(stack, request.n, request, inputs)
+    ground, found = done.ground, done.found
+    say("layers")
+    layers = _layer_facts(done)
+    say("depths")
+    depths = _depth_facts(done)
+    say("heads")
+    heads = tuple(_head_facts(done, request, time.perf_counter() + PATIENCE))
+    say("claims")
+    verdicts = tuple(_verdicts(stack, request, done, layers))
+    say("limit")
+    end = _limit(done)
+    say("graph")
+    return Coverage(
+        name=stack.name,
+        doc=stack.doc,
+        n=request.n,
+        layers=len(stack.layers),
+        heads=request.heads,
+        kv_heads=request.kv_heads,
+        causal=done.causal,
+        admissible=ground.count(done.admissible),
+        layer_facts=layers,
+        depths=depths,
+        complete_at=found.complete_at,
+        hole=None if found.stopped else hole(ground, found),
+        limit=end[0],
+        limit_depth=end[1],
+        head_facts=heads,
+        forms=_forms(done),
+        flow=_flow(done),
+        cost=_cost(done, layers, request),
+        route=_route(done, request.path),
+        verdicts=verdicts,
+        pictures=tuple(_pictures(done)),
+        undecided=_undecided(done, layers),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _analyse(stack: LoweredStack, n: int, request: Request, inputs: Mapping[str, Ints]) -> _Analysis:
+    ground = Ground(n)
+    with ground.forest.allowance(MASKS):
+        layers = layer_nodes(ground, stack, request.heads, request.kv_heads, inputs)
+    causal = all(ground.forest.minus(layer.union.may, ground.causal) == EMPTY for layer in layers)
+    admissible = ground.causal if causal else ground.everything
+    unions = tuple(layer.union for layer in layers)
+    with ground.forest.allowance(DEPTHS):
+        return _Analysis(ground, layers, admissible, causal, reach(ground, unions, admissible))
+
+
+def _layer_facts(done: _Analysis) -> tuple[LayerFacts, ...]:
+    """One entry for each kind of layer, in order of its first."""
+    members: dict[int, list[int]] = {}
+    kinds = {id(layer): layer for layer in done.layers}
+    for place, layer in enumerate(done.layers):
+        members.setdefault(id(layer), []).append(place)
+    return tuple(layer_facts(done.ground, kinds[key], tuple(places)) for key, places in members.items())
+
+
+def _depth_facts(done: _Analysis) -> tuple[DepthFacts, ...]:
+    """One entry a depth; where a layer adds nothing, the one before."""
+    rows = done.ground.forest.row_counts(done.admissible, done.ground.level)[: done.ground.n]
+    out: list[DepthFacts] = []
+    for depth in range(1, len(done.found.depths)):
+        same = out and done.found.depths[depth] == done.found.depths[depth - 1]
+        out.append(replace(out[-1], depth=depth) if same else depth_facts(done.ground, done.found, depth, rows))
+    return tuple(out)
+
+
+def _head_facts(done: _Analysis, request: Request, deadline: float) -> Iterator[HeadFacts]:
+    """Heads by themselves, then the groups that share keys and values; equal ones together."""
+    size = request.heads // request.kv_heads
+    groups = [tuple(range(first, first + size)) for first in range(0, request.heads, size)]
+    kinds: list[tuple[Literal["head", "group"], list[tuple[int, ...]]]] = [
+        ("head", [(h,) for h in range(request.heads)])
+    ]
+    if 1 < request.kv_heads < request.heads:
+        kinds.append(("group", groups))
+    for kind, members in kinds:
+        chains: dict[tuple[Bounds, ...], list[int]] = {}
+        for place, heads in enumerate(members):
+            chain = tuple(done.ground.union(tuple(layer.heads[h] for h in heads)) for layer in done.layers)
+            chains.setdefault(chain, []).append(place)
+        if len(chains) == 1 and done.unions in chains:
+            continue
+        for chain, places in chains.items():
+            if time.perf_counter() > deadline:
+                return
+            with done.ground.forest.allowance(HEADS // len(chains)):
+                found = reach(done.ground, chain, done.admissible)
+            if found.stopped:
+                continue
+            pairs = done.ground.count(done.ground.forest.meet(found.depths[-1].must, done.admissible))
+            yield HeadFacts(kind, tuple(places), pairs, found.complete_at)
+
+
+def _verdicts(
+    stack: LoweredStack, request: Request, done: _Analysis, layers: tuple[LayerFacts, ...]
+) -> Iterator[Verdict]:
+    """Every claim, each at the length it names; inputs are known at the report's own length only."""
+    at = {request.n: (done, layers)}
+    for claim in (*stack.claims, *request.claims):
+        n = claim.n or request.n
+        if n not in at:
+            other = _analyse(stack, n, request, {})
+            at[n] = other, _layer_facts(other)
+        there, facts = at[n]
+        yield judge_claim(claim, there.ground, there.found, facts)
+
+
+def _limit(done: _Analysis) -> tuple[int, int | None]:
+    """What the stack reaches when repeated; what it reaches once where that costs too much."""
+    once = done.ground.count(done.ground.forest.meet(done.found.depths[-1].must, done.admissible))
+    if done.found.stopped:
+        return once, None
+    try:
+        with done.ground.forest.allowance(ENDLESS):
+            return limit(done.ground, done.unions, done.found)
+    except OverBudget:
+        return once, None
+
+
+def _forms(done: _Analysis) -> tuple[Form, ...]:
+    """Closed forms of a stack of equal causal layers that is about distances."""
+    first = done.unions[0]
+    if not done.causal or first.must != first.may or any(union != first for union in done.unions):
+        return ()
+    # sympy takes a fifth of a second to import.
+    from .closed_forms import forms
+
+    try:
+        found = distances(done.ground, first.must)
+    except OverBudget:
+        return ()
+    return () if found is None else forms(found, len(done.layers))
+
+
+def _flow(done: _Analysis) -> Flow | None:
+    """The model of paths and influence on blocks; None for a single block."""
+    if done.ground.n < 2:
+        return None
+    from .flow import flow
+
+    level = done.ground.level
+    halvings = min(level, GRAPH)
+    block = 1 << (level - halvings)
+    count = -(-done.ground.n // block)
+    graphs: dict[int, NDArray[np.bool_]] = {}
+    for union in done.unions:
+        if union.must not in graphs:
+            touched = done.ground.forest.touched(union.must, halvings)
+            graphs[union.must] = done.ground.forest.densities(touched, halvings, halvings)[:count, :count] > 0
+    return flow([graphs[union.must] for union in done.unions], block)
+
+
+def _cost(done: _Analysis, layers: Sequence[LayerFacts], request: Request) -> Cost:
+    dense = tile_pairs(done.ground, done.admissible)
+    sizes = (done.ground.n, request.heads, request.kv_heads, request.head_dim, request.element)
+    return cost(layers, *sizes, done.ground.count(done.admissible), dense)
+
+
+def _route(done: _Analysis, path: Pair | None) -> Route | None:
+    """The way from one token, a key, to another, a query."""
+    if path is None:
+        return None
+    key, query = path
+    return route(done.ground, done.unions, done.found, query, key)
+
+
+def _pictures(done: _Analysis) -> Iterator[Picture]:
+    """The masks of the first kinds of layers, then what is reached by depth."""
+    drawn = dict.fromkeys((layer.text, layer.union.must) for layer in done.layers)
+    for text, node in list(drawn)[:MOST_MASKS]:
+        yield _picture(done.ground, node, text, 0)
+    last = len(done.found.depths) - 1
+    for depth in range(1, last + 1):
+        if depth <= FIRST_DEPTHS or depth == last or depth & (depth - 1) == 0:
+            node = done.ground.forest.meet(done.found.depths[depth].must, done.admissible)
+            yield _picture(done.ground, node, f"reached after {depth}", depth)
+
+
+def _picture(ground: Ground, node: int, title: str, depth: int) -> Picture:
+    cells = min(PICTURE, ground.level)
+    cell = 1 << (ground.level - cells)
+    count = -(-ground.n // cell)
+    shares = ground.forest.densities(node, ground.level, cells)[:count, :count] * cell * cell
+    sides = np.minimum(cell, ground.n - cell * np.arange(count))
+    rounded = np.round(shares / np.outer(sides, sides), 4).tolist()
+    return Picture(title, depth, cell, tuple(tuple(row) for row in rounded))
+
+
+def _undecided(done: _Analysis, layers: Sequence[LayerFacts]) -> str:
+    """Why numbers are bounds: masks that are, and an analysis that stopped."""
+    reasons = dict.fromkeys(layer.undecided for layer in done.layers if layer.undecided)
+    if not reasons and not all(facts.exact for facts in layers):
+        reasons |= {"what a cache has to hold is too irregular to follow": None}
+    if done.found.stopped:
+        known = len(done.found.depths) - 1
+        reasons |= {f"what is reached grows too irregular to follow past depth {known}": None}
+    return "; ".join(reasons)

@@ -1,0 +1,82 @@
+"""A coverage report of a pattern or a stack: its layers, heads and inputs, then the analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .check import USUAL_HEADS, natural_heads, table_heads
+from .compiler.cover import Request, cover
+from .compiler.ir import Mask
+from .compiler.stack import LoweredStack, claims_of, repeat
+from .pattern import Pattern
+from .stacks import Stack
+from .tensors import host_inputs
+
+if TYPE_CHECKING:
+    from .compiler.coverage import Coverage
+    from .compiler.tables import Ints
+
+# Layers that a pattern is repeated in when nobody says how many.
+USUAL_LAYERS = 24
+MOST_TOKENS = 1 << 27
+
+
+def coverage(
+    subject: Pattern | Stack,
+    n: int,
+    layers: int,
+    heads: int | None,
+    kv_heads: int | None,
+    head_dim: int,
+    path: tuple[int, int] | None,
+    claims: Sequence[str],
+    inputs: Mapping[str, Any],
+    element: int = 2,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Coverage:
+    """The report; `layers` is how often a pattern is repeated, 0 for the usual number. Raises CompileError."""
+    if not 1 <= n <= MOST_TOKENS:
+        raise ValueError(f"`{subject.name}`: n is 1 to {MOST_TOKENS}, not {n}")
+    if path is not None and not all(0 <= token < n for token in path):
+        raise ValueError(f"`{subject.name}`: the path {path[0]}:{path[1]} leaves the {n} tokens")
+    count = heads or heads_of(subject)
+    groups = kv_heads or count
+    if count % groups:
+        raise ValueError(f"`{subject.name}`: heads = {count} is not a multiple of kv_heads = {groups}")
+    stack = lowered(subject, layers, count, groups)
+    request = Request(n, count, groups, head_dim, element, path, claims_of(claims), progress)
+    return cover(stack, request, arrays(subject, stack, n, count, inputs))
+
+
+def lowered(subject: Pattern | Stack, layers: int, heads: int, kv_heads: int) -> LoweredStack:
+    """The masks of every layer."""
+    if isinstance(subject, Stack):
+        return subject.lower(heads, kv_heads)
+    return repeat(subject.module, subject.definition, subject.given, layers or USUAL_LAYERS, heads, kv_heads)
+
+
+def heads_of(subject: Pattern | Stack) -> int:
+    """As many heads as a table has; else what the pattern suggests, 8 for a stack."""
+    if isinstance(subject, Pattern):
+        return natural_heads(subject)
+    return table_heads(subject.definition.parameters, subject.given) or USUAL_HEADS
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Who wants inputs, for messages."""
+
+    name: str
+    declared_inputs: tuple[str, ...]
+
+
+def arrays(
+    subject: Pattern | Stack, stack: LoweredStack, n: int, heads: int, inputs: Mapping[str, Any]
+) -> Mapping[str, Ints]:
+    """The inputs that were given, checked; those that were not are left open."""
+    read = {t.source: t for layer in stack.layers for one in layer for t in one.mask.tables if t.source}
+    reader = _Reader(subject.name, tuple(read))
+    given = tuple(table for name, table in read.items() if name in inputs)
+    return host_inputs(reader, Mask(subject.name, (), given), inputs, n, n, heads)

@@ -1,0 +1,116 @@
+"""A stack as users hold it: which pattern each layer and head of a model uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .compiler.lower import Given
+from .compiler.stack import LoweredStack, lower_stack
+from .dsl.diagnostics import CompileError, Diagnostic, did_you_mean
+from .dsl.loader import Module, load_text, search_roots
+from .dsl.syntax import StackDef
+from .pattern import read_module
+
+if TYPE_CHECKING:
+    from .compiler.coverage import Coverage
+
+
+class Stack:
+    """One stack of a `.sparse` file with some of its parameters given."""
+
+    def __init__(self, module: Module, definition: StackDef, given: Mapping[str, Given] | None = None) -> None:
+        self.module = module
+        self.definition = definition
+        self.given = dict(given or {})
+
+    @property
+    def name(self) -> str:
+        """The stack's name."""
+        return self.definition.name
+
+    @property
+    def doc(self) -> str:
+        """The stack's docstring."""
+        return self.definition.doc
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the parameters that still need a value."""
+        return tuple(p.name for p in self.definition.parameters if p.default is None and p.name not in self.given)
+
+    def __call__(self, /, **params: Given) -> Stack:
+        """The same stack with other parameter values."""
+        other = Stack(self.module, self.definition, {**self.given, **params})
+        other.check_names()
+        return other
+
+    def check_names(self) -> None:
+        """Raise CompileError E007 when a given parameter does not exist."""
+        known = [p.name for p in self.definition.parameters]
+        for name in self.given:
+            if name not in known:
+                hint = did_you_mean(name, known) if known else "it has no parameters"
+                message = f"`{self.name}` has no parameter `{name}`"
+                raise CompileError([Diagnostic("E007", self.definition.span, message, hint)])
+
+    def lower(self, heads: int, kv_heads: int | None = None) -> LoweredStack:
+        """The mask of every head of every layer; raises CompileError."""
+        return lower_stack(self.module, self.definition, self.given, heads, kv_heads or heads)
+
+    def coverage(
+        self,
+        n: int = 8192,
+        *,
+        heads: int | None = None,
+        kv_heads: int | None = None,
+        head_dim: int = 128,
+        path: tuple[int, int] | None = None,
+        claims: tuple[str, ...] = (),
+        **inputs: Any,
+    ) -> Coverage:
+        """What the layers let each of n tokens see; `path` is (key, query), `claims` as in a `coverage` block."""
+        from .covering import coverage
+
+        return coverage(self, n, 0, heads, kv_heads, head_dim, path, claims, inputs)
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
+        return f"<weft stack {self.name}({given})>"
+
+
+def load_stack(path_or_text: str | os.PathLike[str], name: str | None = None, /, **params: Given) -> Stack:
+    """A stack from a file, from text, or shipped with weft by bare name.
+
+    `name` chooses one of several stacks of a file; without it the file's namesake or last stack is meant.
+    Raises CompileError with every finding, or FileNotFoundError.
+    """
+    from .check import check_module
+
+    module = read_module(path_or_text)
+    check_module(module)
+    stack = Stack(module, choose_stack(module, name), params)
+    stack.check_names()
+    return stack
+
+
+def load_file_stacks(text: str, path: str) -> dict[str, Stack]:
+    """Every stack of a file's text, checked; `path` is its place, for messages and imports."""
+    from .check import check_module
+
+    module = load_text(text, path, search_roots(Path(path).parent))
+    check_module(module)
+    return {stack.name: Stack(module, stack) for stack in module.file.stacks}
+
+
+def choose_stack(module: Module, name: str | None) -> StackDef:
+    """The stack meant by a name, or the file's main one: its namesake, else its last."""
+    stacks = {stack.name: stack for stack in module.file.stacks}
+    if name is None and stacks:
+        return stacks.get(module.name, module.file.stacks[-1])
+    if name not in stacks:
+        message = f"{module.source.path} has no stack `{name}`" if name else f"{module.source.path} has no stack"
+        raise CompileError([Diagnostic("E002", None, message, did_you_mean(name or "", stacks))])
+    return stacks[name]
