@@ -126,7 +126,8 @@ class Flow:
     `paths` are log2 of the number of ways from the last block to each block it reaches (least, median, most);
     `influence` the share of a uniform random walk from the last block that ends at its own block, in the most recent
     tenth, and in the first tenth of the sequence. `bottlenecks` are blocks, other than the ends, that every way from
-    the last block to the first goes through, with `cut` the fewest blocks whose removal separates the two (None: linked).
+    the last block to the first goes through; `cut` is the fewest blocks whose removal separates the two (None: they
+    are linked).
     """
 
     block: int
