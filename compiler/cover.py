@@ -31,7 +31,10 @@ ENDLESS = 500_000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a report is about, besides the stack: sizes, inputs by name, a route from one token to another."""
+    """What a report is about, besides the stack: sizes, a route from one token to another, and more claims.
+
+    `deeper` gives a stack of more layers for a claim about more than there are, where the stack is a pattern repeated.
+    """
 
     n: int
     heads: int
@@ -40,6 +43,7 @@ class Request:
     element: int = 2
     path: Pair | None = None
     claims: tuple[LoweredClaim, ...] = ()
+    deeper: Callable[[int], LoweredStack] | None = None
     progress: Callable[[str], None] = lambda _: None
 
 
@@ -72,7 +76,7 @@ def cover(stack: LoweredStack, request: Request, inputs: Mapping[str, Ints]) -> 
     say("heads")
     heads = tuple(_head_facts(done, request, time.perf_counter() + PATIENCE))
     say("claims")
-    verdicts = tuple(_verdicts(stack, request, done, layers))
+    verdicts = tuple(_verdicts(stack, request, inputs, done, layers))
     say("limit")
     end = _limit(done)
     say("graph")
@@ -161,16 +165,23 @@ def _head_facts(done: _Analysis, request: Request, deadline: float) -> Iterator[
 
 
 def _verdicts(
-    stack: LoweredStack, request: Request, done: _Analysis, layers: tuple[LayerFacts, ...]
+    stack: LoweredStack,
+    request: Request,
+    inputs: Mapping[str, Ints],
+    done: _Analysis,
+    layers: tuple[LayerFacts, ...],
 ) -> Iterator[Verdict]:
     """Every claim, each at the length it names; inputs are known at the report's own length only."""
-    at = {request.n: (done, layers)}
+    at = {(request.n, len(stack.layers)): (done, layers)}
     for claim in (*stack.claims, *request.claims):
-        n = claim.n or request.n
-        if n not in at:
-            other = _analyse(stack, n, request, {})
-            at[n] = other, _layer_facts(other)
-        there, facts = at[n]
+        n, depth = claim.n or request.n, len(stack.layers)
+        if request.deeper and claim.within and claim.within > depth and not (n == request.n and done.found.complete_at):
+            depth = claim.within
+        if (n, depth) not in at:
+            deeper = stack if depth == len(stack.layers) or not request.deeper else request.deeper(depth)
+            other = _analyse(deeper, n, request, inputs if n == request.n else {})
+            at[n, depth] = other, _layer_facts(other)
+        there, facts = at[n, depth]
         yield judge_claim(claim, there.ground, there.found, facts)
 
 

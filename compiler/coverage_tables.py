@@ -12,6 +12,8 @@ FIRST_DEPTHS = 8
 # Blocks that the text names.
 MOST_RANGES = 8
 LONGEST_NAME = 40
+# Characters of a column of ranges.
+MOST_OF_COLUMN = 16
 GUARANTEED = "a .. b is guaranteed .. possible; rows are guaranteed"
 
 
@@ -145,7 +147,7 @@ def layer_table(report: Coverage) -> Table:
     """What each layer keeps by itself."""
     rows = [
         (
-            ranges(facts.layers),
+            few_ranges(facts.layers),
             share_of(facts.pairs, report.admissible),
             f"{facts.least:,}",
             f"{facts.most:,}",
@@ -160,6 +162,12 @@ def layer_table(report: Coverage) -> Table:
     heads = ("layers", "density", "least row", "most", "empty rows", "waste", "cache keys", "drop keys", "numbers")
     notes = [note for facts in report.layer_facts for note in layer_notes(facts)]
     return Table("each layer, of admissible pairs", heads, tuple(rows), tuple(notes))
+
+
+def few_ranges(layers: Sequence[int]) -> str:
+    """Layers for a column: the first and how many where their ranges are long."""
+    text = ranges(layers)
+    return text if len(text) <= MOST_OF_COLUMN else f"{layers[0]}, .. ({len(layers)})"
 
 
 def layer_notes(facts: LayerFacts) -> list[str]:

@@ -216,7 +216,7 @@ def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     out = capsys.readouterr().out
-    assert stop.value.code == 0 and "examples:" in out and out.split("examples:")[1].count(f"  weft {command}") == 3
+    assert stop.value.code == 0 and "examples:" in out and out.split("examples:")[1].count(f"  weft {command}") >= 3
 
 
 def test_output_into_a_closed_pipe() -> None:

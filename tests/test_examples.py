@@ -43,7 +43,7 @@ def test_example(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_stub_of_the_example_is_current() -> None:
     path = ROOT / "examples" / "masks" / "power.sparse"
-    assert path.with_suffix(".pyi").read_text() == stub_text(parse(Source(str(path), path.read_text())))
+    assert path.with_suffix(".pyi").read_text() == stub_text(parse(Source(str(path), path.read_text())), "power")
 
 
 def blocks(language: str) -> list[str]:

@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from .commands import locate, raise_usage, value
 from .covering import coverage, heads_of, lowered
-from .dsl.diagnostics import CompileError
+from .dsl.diagnostics import CompileError, Diagnostic, did_you_mean
 from .inputs import made_up, numbers
 from .pattern import Pattern, choose, read_module
 from .stacks import Stack, choose_stack
-from .terminal import UsageError, write_file
+from .terminal import UsageError, paint, write_file
 
 if TYPE_CHECKING:
     from .compiler.coverage import Coverage
 
+COLOURS = {
+    "complete after": "green",
+    "holds": "green",
+    "never complete": "red",
+    "not complete": "red",
+    "fails": "red",
+    "undecided": "yellow",
+}
 # Seconds after which a person wants to know what takes so long.
 SILENCE = 1.0
 
@@ -53,7 +61,14 @@ def as_text(reports: list[Coverage]) -> str:
     """One report in full, or several side by side with each one's claims."""
     from .compiler import coverage_text
 
-    return coverage_text.as_text(reports[0]) if len(reports) == 1 else coverage_text.comparison_text(reports)
+    text = coverage_text.as_text(reports[0]) if len(reports) == 1 else coverage_text.comparison_text(reports)
+    return "\n".join(map(coloured, text.split("\n")))
+
+
+def coloured(line: str) -> str:
+    """A line that says how it went, in the colour of that, where colours are shown."""
+    colour = next((colour for word, colour in COLOURS.items() if line.lstrip().startswith(word)), "")
+    return paint(line, colour) if colour else line
 
 
 def report_of(text: str, arguments: Namespace) -> Coverage:
@@ -107,6 +122,9 @@ def chosen(path: str, name: str | None, params: dict[str, Any]) -> Pattern | Sta
     check_module(module)
     stacks = {stack.name for stack in module.file.stacks}
     patterns = {pattern.name for pattern in module.file.patterns}
+    if name and name not in stacks | patterns:
+        message = f"{module.source.path} has no pattern or stack `{name}`"
+        raise CompileError([Diagnostic("E002", None, message, did_you_mean(name, stacks | patterns))])
     wanted = name or (module.name if module.name in stacks | patterns else None)
     if wanted in stacks or (wanted is None and stacks):
         subject: Pattern | Stack = Stack(module, choose_stack(module, wanted), params)

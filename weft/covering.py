@@ -46,7 +46,8 @@ def coverage(
     if count % groups:
         raise ValueError(f"`{subject.name}`: heads = {count} is not a multiple of kv_heads = {groups}")
     stack = lowered(subject, layers, count, groups)
-    request = Request(n, count, groups, head_dim, element, path, claims_of(claims), progress)
+    deeper = None if isinstance(subject, Stack) else lambda depth: lowered(subject, depth, count, groups)
+    request = Request(n, count, groups, head_dim, element, path, claims_of(claims), deeper, progress)
     return cover(stack, request, arrays(subject, stack, n, count, inputs))
 
 
