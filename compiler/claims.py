@@ -8,6 +8,7 @@ from .coverage import LayerFacts, Status, Verdict
 from .ground import Ground
 from .quadtree import EMPTY
 from .reach import Reach
+from .report import plural
 from .stack import LoweredClaim
 
 
@@ -27,30 +28,28 @@ def judge_claim(claim: LoweredClaim, ground: Ground, found: Reach, layers: Seque
 def _depth(claim: LoweredClaim, found: Reach) -> int | None:
     """The depth a claim is about: the one it names, the stack's end, None where the analysis stopped before."""
     last = len(found.depths) - 1
-    wanted = last if claim.within is None else claim.within
-    if wanted <= last:
-        return wanted
+    if claim.within is not None and claim.within <= last:
+        return claim.within
     return None if found.stopped else last
 
 
 def _complete(claim: LoweredClaim, ground: Ground, found: Reach) -> tuple[Status, str]:
     if found.complete_at is not None and (claim.within is None or found.complete_at <= claim.within):
-        return "holds", f"complete after {found.complete_at} layers"
+        return "holds", f"complete after {plural(found.complete_at, 'layer')}"
     depth = _depth(claim, found)
     if depth is None:
-        return "undecided", f"known up to {len(found.depths) - 1} layers only"
+        return "undecided", f"known up to {plural(len(found.depths) - 1, 'layer')} only"
     missing = ground.forest.minus(found.admissible, found.depths[depth].may)
     if missing == EMPTY:
         return "undecided", "possible, but not certain"
     query, key = ground.forest.first(missing, ground.level)
-    return "fails", f"after {depth} layers query {query:,} does not see key {key:,}"
+    return "fails", f"after {plural(depth, 'layer')} query {query:,} does not see key {key:,}"
 
 
 def _reaches(claim: LoweredClaim, ground: Ground, found: Reach) -> tuple[Status, str]:
     depth = _depth(claim, found)
-    if depth is None:
-        return "undecided", f"known up to {len(found.depths) - 1} layers only"
-    here, total = found.depths[depth], ground.count(found.admissible)
+    known = len(found.depths) - 1 if depth is None else depth
+    here, total = found.depths[known], ground.count(found.admissible)
     least, most = (
         Fraction(100 * ground.count(ground.forest.meet(node, found.admissible)), total)
         for node in (here.must, here.may)
@@ -58,7 +57,9 @@ def _reaches(claim: LoweredClaim, ground: Ground, found: Reach) -> tuple[Status,
     wanted = claim.percent or Fraction(0)
     text = f"{float(least):.4g} %" if least == most else f"{float(least):.4g} to {float(most):.4g} %"
     status: Status = "holds" if least >= wanted else "fails" if most < wanted else "undecided"
-    return status, f"{text} of admissible pairs after {depth} layers"
+    if depth is None:  # more may be reached in the layers that are not known
+        status, text = "holds" if status == "holds" else "undecided", f"at least {float(least):.4g} %"
+    return status, f"{text} of admissible pairs after {plural(known, 'layer')}"
 
 
 def _density(claim: LoweredClaim, ground: Ground, found: Reach, layers: Sequence[LayerFacts]) -> tuple[Status, str]:

@@ -152,6 +152,8 @@ def forms(distances: Distances, layers: int) -> tuple[Form, ...]:
     values = numbers(shape, distances.n, sinks)
     stated: list[Form] = []
     for place, claim in enumerate(claims(shape, length, sinks)):
+        if claim.quantity == "share" and distances.unit > 1:
+            continue  # of blocks, not of tokens
         if all(holds(c[place], v, f, range(1, 9)) for c, v, f in small) and holds(claim, values, exact, (layers,)):
             checked = f"brute force at n = {' and '.join(str(size + few) for size in SMALL)}"
             checked += "" if less == shape else ", with smaller parameters"
@@ -292,10 +294,22 @@ def claims(shape: Shape, length: int, sinks: int) -> tuple[Claim, ...]:
 
 def evaluate(expression: Expression, values: Mapping[Expression, int]) -> Number:
     """What an expression is worth."""
-    value = expression.xreplace({of: Integer(value) for of, value in values.items()}).doit()
+    known = {of: Integer(value) for of, value in values.items()}
+    # Added up first: sympy does not compare sums that it has not.
+    value = (
+        expression.replace(lambda part: isinstance(part, Sum), lambda part: added(part, known)).xreplace(known).doit()
+    )
     if value is oo:
         return NEVER
     return int(value) if value.is_Integer else Fraction(int(value.p), int(value.q))
+
+
+def added(total: Any, values: Mapping[Expression, Expression]) -> Expression:
+    """A sum, term by term."""
+    ((index, low, high),) = total.limits
+    places = range(int(low.xreplace(values)), int(high.xreplace(values)) + 1)
+    term = total.function.xreplace(values)
+    return sum((term.xreplace({index: Integer(place)}).doit() for place in places), Integer(0))
 
 
 def holds(claim: Claim, values: Mapping[Expression, int], facts: Facts, depths: Iterable[int]) -> bool:

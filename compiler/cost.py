@@ -22,10 +22,11 @@ def cost(
     """The cost of layers with `element` bytes a number; two products of 2 FLOPs a pair and dimension."""
     per_pair = 4 * head_dim
     count = sum(len(layer.layers) for layer in layers)
-    sparse = [(len(layer.layers), layer.head_pairs, layer.tile_pairs, layer.live) for layer in layers]
+    # Of layers that are known between bounds, what is possible.
+    sparse = [(len(layer.layers), layer.possible_head_pairs, layer.tile_pairs, layer.cached) for layer in layers]
     # Queries and outputs of every head, keys and values of every group, once a layer.
     moved = (2 * heads + 2 * kv_heads) * n * head_dim * element
-    token = 2 * kv_heads * head_dim * element
+    key = 2 * head_dim * element
 
     def milliseconds(tile_pairs: int) -> float:
         return 1000 * max(per_pair * tile_pairs / FLOPS_PER_SECOND, moved / BYTES_PER_SECOND)
@@ -36,8 +37,8 @@ def cost(
         dense_flops=per_pair * dense_pairs * heads * count,
         bytes=moved * count,
         dense_bytes=moved * count,
-        cache_bytes=token * sum(times * live for times, _, _, live in sparse),
-        dense_cache_bytes=token * n * count,
+        cache_bytes=key * sum(times * cached for times, _, _, cached in sparse),
+        dense_cache_bytes=key * kv_heads * n * count,
         milliseconds=sum(times * milliseconds(tile_pairs) for times, _, tile_pairs, _ in sparse),
         dense_milliseconds=count * milliseconds(dense_tile_pairs * heads),
     )

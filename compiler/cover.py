@@ -23,8 +23,9 @@ from .tables import Ints
 PICTURE, GRAPH = 6, 8
 # Masks and depths that are drawn: each up to 8, then powers of two and the last.
 MOST_MASKS, FIRST_DEPTHS = 6, 8
-# Seconds that heads and groups by themselves may take; what comes later is left out.
-PATIENCE = 8.0
+# Lengths and depths other than the report's own that claims may be about.
+MOST_LENGTHS = 4
+CAUSAL_OPEN = "whether the stack is causal is left open"
 # What repeating a stack without end may spend.
 ENDLESS = 500_000
 
@@ -54,7 +55,8 @@ class _Analysis:
     ground: Ground
     layers: tuple[LayerNodes, ...]
     admissible: int
-    causal: bool
+    # None where it depends on what is left open.
+    causal: bool | None
     found: Reach
 
     @property
@@ -74,7 +76,7 @@ def cover(stack: LoweredStack, request: Request, inputs: Mapping[str, Ints]) -> 
     say("depths")
     depths = _depth_facts(done)
     say("heads")
-    heads = tuple(_head_facts(done, request, time.perf_counter() + PATIENCE))
+    heads, all_heads = _head_facts(done, request)
     say("claims")
     verdicts = tuple(_verdicts(stack, request, inputs, done, layers))
     say("limit")
@@ -87,12 +89,12 @@ def cover(stack: LoweredStack, request: Request, inputs: Mapping[str, Ints]) -> 
         layers=len(stack.layers),
         heads=request.heads,
         kv_heads=request.kv_heads,
-        causal=done.causal,
+        causal=bool(done.causal),
         admissible=ground.count(done.admissible),
         layer_facts=layers,
         depths=depths,
         complete_at=found.complete_at,
-        hole=None if found.stopped else hole(ground, found),
+        hole=None if found.stopped else _hole(done),
         limit=end[0],
         limit_depth=end[1],
         head_facts=heads,
@@ -102,7 +104,7 @@ def cover(stack: LoweredStack, request: Request, inputs: Mapping[str, Ints]) -> 
         route=_route(done, request.path),
         verdicts=verdicts,
         pictures=tuple(_pictures(done)),
-        undecided=_undecided(done, layers),
+        undecided=_undecided(done, layers, all_heads),
         seconds=time.perf_counter() - start,
     )
 
@@ -111,11 +113,25 @@ def _analyse(stack: LoweredStack, n: int, request: Request, inputs: Mapping[str,
     ground = Ground(n)
     with ground.forest.allowance(MASKS):
         layers = layer_nodes(ground, stack, request.heads, request.kv_heads, inputs)
-    causal = all(ground.forest.minus(layer.union.may, ground.causal) == EMPTY for layer in layers)
+    causal = _is_causal(ground, layers)
     admissible = ground.causal if causal else ground.everything
     unions = tuple(layer.union for layer in layers)
     with ground.forest.allowance(DEPTHS):
         return _Analysis(ground, layers, admissible, causal, reach(ground, unions, admissible))
+
+
+def _is_causal(ground: Ground, layers: Sequence[LayerNodes]) -> bool | None:
+    """Whether no query sees a later key; None where that depends on what is left open."""
+    if all(ground.forest.minus(layer.union.may, ground.causal) == EMPTY for layer in layers):
+        return True
+    certain = any(ground.forest.minus(layer.union.must, ground.causal) != EMPTY for layer in layers)
+    return False if certain else None
+
+
+def _hole(done: _Analysis) -> Pair | None:
+    """A pair that is not reached and admissible, also if the stack turns out to be causal."""
+    judged = done.found if done.causal is not None else replace(done.found, admissible=done.ground.causal)
+    return hole(done.ground, judged)
 
 
 def _layer_facts(done: _Analysis) -> tuple[LayerFacts, ...]:
@@ -131,37 +147,35 @@ def _depth_facts(done: _Analysis) -> tuple[DepthFacts, ...]:
     """One entry a depth; where a layer adds nothing, the one before."""
     rows = done.ground.forest.row_counts(done.admissible, done.ground.level)[: done.ground.n]
     out: list[DepthFacts] = []
-    for depth in range(1, len(done.found.depths)):
+    # Where not even one layer could be followed, at least staying in place.
+    for depth in range(1 if len(done.found.depths) > 1 else 0, len(done.found.depths)):
         same = out and done.found.depths[depth] == done.found.depths[depth - 1]
         out.append(replace(out[-1], depth=depth) if same else depth_facts(done.ground, done.found, depth, rows))
     return tuple(out)
 
 
-def _head_facts(done: _Analysis, request: Request, deadline: float) -> Iterator[HeadFacts]:
-    """Heads by themselves, then the groups that share keys and values; equal ones together."""
-    size = request.heads // request.kv_heads
-    groups = [tuple(range(first, first + size)) for first in range(0, request.heads, size)]
-    kinds: list[tuple[Literal["head", "group"], list[tuple[int, ...]]]] = [
-        ("head", [(h,) for h in range(request.heads)])
+def _head_facts(done: _Analysis, request: Request) -> tuple[tuple[HeadFacts, ...], bool]:
+    """Heads by themselves, then groups that share keys and values, equal ones together; and whether these are all."""
+    out: list[HeadFacts] = []
+    kinds: list[tuple[Literal["head", "group"], list[tuple[Bounds, ...]]]] = [
+        ("head", [tuple(layer.heads[h] for layer in done.layers) for h in range(request.heads)])
     ]
     if 1 < request.kv_heads < request.heads:
-        kinds.append(("group", groups))
-    for kind, members in kinds:
-        chains: dict[tuple[Bounds, ...], list[int]] = {}
-        for place, heads in enumerate(members):
-            chain = tuple(done.ground.union(tuple(layer.heads[h] for h in heads)) for layer in done.layers)
-            chains.setdefault(chain, []).append(place)
-        if len(chains) == 1 and done.unions in chains:
-            continue
-        for chain, places in chains.items():
-            if time.perf_counter() > deadline:
-                return
-            with done.ground.forest.allowance(HEADS // len(chains)):
-                found = reach(done.ground, chain, done.admissible)
-            if found.stopped:
+        kinds.append(("group", [tuple(layer.groups[g] for layer in done.layers) for g in range(request.kv_heads)]))
+    with done.ground.forest.allowance(HEADS):
+        for kind, chains in kinds:
+            alike: dict[tuple[Bounds, ...], list[int]] = {}
+            for place, chain in enumerate(chains):
+                alike.setdefault(chain, []).append(place)
+            if list(alike) == [done.unions]:
                 continue
-            pairs = done.ground.count(done.ground.forest.meet(found.depths[-1].must, done.admissible))
-            yield HeadFacts(kind, tuple(places), pairs, found.complete_at)
+            for chain, places in alike.items():
+                found = reach(done.ground, chain, done.admissible)
+                if found.stopped:
+                    return tuple(out), False
+                pairs = done.ground.count(done.ground.forest.meet(found.depths[-1].must, done.admissible))
+                out.append(HeadFacts(kind, tuple(places), pairs, found.complete_at))
+    return tuple(out), True
 
 
 def _verdicts(
@@ -172,17 +186,40 @@ def _verdicts(
     layers: tuple[LayerFacts, ...],
 ) -> Iterator[Verdict]:
     """Every claim, each at the length it names; inputs are known at the report's own length only."""
-    at = {(request.n, len(stack.layers)): (done, layers)}
-    for claim in (*stack.claims, *request.claims):
+    claims = (*stack.claims, *request.claims)
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, claim in enumerate(claims):
         n, depth = claim.n or request.n, len(stack.layers)
         if request.deeper and claim.within and claim.within > depth and not (n == request.n and done.found.complete_at):
             depth = claim.within
-        if (n, depth) not in at:
-            deeper = stack if depth == len(stack.layers) or not request.deeper else request.deeper(depth)
-            other = _analyse(deeper, n, request, inputs if n == request.n else {})
-            at[n, depth] = other, _layer_facts(other)
-        there, facts = at[n, depth]
-        yield judge_claim(claim, there.ground, there.found, facts)
+        places.setdefault((n, depth), []).append(place)
+    out: dict[int, Verdict] = {}
+    others = 0
+    for (n, depth), members in places.items():
+        there, facts = done, layers
+        if (n, depth) != (request.n, len(stack.layers)):
+            others += 1
+            if others > MOST_LENGTHS:
+                why = f"claims about more than {MOST_LENGTHS} other lengths or depths"
+                out |= {place: Verdict(claims[place].text, "undecided", why) for place in members}
+                continue
+            deeper = request.deeper(depth) if request.deeper and depth != len(stack.layers) else stack
+            there = _analyse(deeper, n, request, inputs if n == request.n else {})
+            facts = _layer_facts(there)
+        for place in members:
+            out[place] = _verdict(claims[place], there, facts)
+    yield from (out[place] for place in range(len(claims)))
+
+
+def _verdict(claim: LoweredClaim, done: _Analysis, layers: Sequence[LayerFacts]) -> Verdict:
+    """A claim; where it is open whether the stack is causal, what holds either way."""
+    verdict = judge_claim(claim, done.ground, done.found, layers)
+    if done.causal is None:
+        with done.ground.forest.allowance(DEPTHS):
+            narrow = reach(done.ground, done.unions, done.ground.causal)
+        if judge_claim(claim, done.ground, narrow, layers).status != verdict.status:
+            return replace(verdict, status="undecided", detail=f"{CAUSAL_OPEN}: {verdict.detail} if it is not")
+    return verdict
 
 
 def _limit(done: _Analysis) -> tuple[int, int | None]:
@@ -262,15 +299,21 @@ def _picture(ground: Ground, node: int, title: str, depth: int) -> Picture:
     count = -(-ground.n // cell)
     shares = ground.forest.densities(node, ground.level, cells)[:count, :count] * cell * cell
     sides = np.minimum(cell, ground.n - cell * np.arange(count))
-    rounded = np.round(shares / np.outer(sides, sides), 4).tolist()
+    exact = shares / np.outer(sides, sides)
+    # No pair vanishes in rounding, and no hole fills.
+    rounded = np.where((exact > 0) & (exact < 1), np.clip(np.round(exact, 4), 0.0001, 0.9999), exact).tolist()
     return Picture(title, depth, cell, tuple(tuple(row) for row in rounded))
 
 
-def _undecided(done: _Analysis, layers: Sequence[LayerFacts]) -> str:
+def _undecided(done: _Analysis, layers: Sequence[LayerFacts], all_heads: bool) -> str:
     """Why numbers are bounds: masks that are, and an analysis that stopped."""
     reasons = dict.fromkeys(layer.undecided for layer in done.layers if layer.undecided)
     if not reasons and not all(facts.exact for facts in layers):
         reasons |= {"what a cache has to hold is too irregular to follow": None}
+    if done.causal is None:
+        reasons |= {CAUSAL_OPEN: None}
+    if not all_heads:
+        reasons |= {"some heads by themselves are too irregular to follow": None}
     if done.found.stopped:
         known = len(done.found.depths) - 1
         reasons |= {f"what is reached grows too irregular to follow past depth {known}": None}

@@ -49,7 +49,8 @@ class LayerFacts:
     """Layers with the same masks. Rows are of the union over heads, without staying in place.
 
     `head_pairs` sums the kept pairs of all heads; `tile_pairs` those of all touched tiles of 128 by 128, which is what
-    a kernel computes; `live` is the most keys a decoder has to hold at any time.
+    a kernel computes; `live` is the most keys a decoder has to hold at any time, `cached` that of each key/value group,
+    summed. Where not exact: pairs and the least row are guaranteed, the others possible, and empty rows certain.
     """
 
     layers: tuple[int, ...]
@@ -62,6 +63,7 @@ class LayerFacts:
     empty: int
     first_empty: int | None
     live: int
+    cached: int
     again: Again | None
     exact: bool
     heads: int

@@ -49,7 +49,7 @@ def derived(report: Coverage) -> Derived:
         worst_row=tuple(percentage(d.worst.reached, d.worst.admissible) for d in report.depths),
         alone=tuple(percentage(f.pairs, whole) for f in report.head_facts),
         limit=percentage(report.limit, whole),
-        unreachable=percentage(whole - report.limit, whole),
+        unreachable=None if report.undecided or report.limit_depth is None else percentage(whole - report.limit, whole),
         flops=percentage(cost.flops, cost.dense_flops),
         bytes=percentage(cost.bytes, cost.dense_bytes),
         cache_bytes=percentage(cost.cache_bytes, cost.dense_cache_bytes),

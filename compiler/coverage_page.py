@@ -220,10 +220,10 @@ def of_admissible(picture: Picture, report: Coverage) -> NDArray[np.float64]:
     count = -(-n // cell)
     shares = np.array(picture.shares, dtype=np.float64)[:count, :count]
     sizes = np.minimum(cell, n - cell * np.arange(count))
-    whole = np.outer(sizes, sizes)
+    whole = squares = np.outer(sizes, sizes)
     if report.causal:
         whole = np.tril(whole)
         np.fill_diagonal(whole, sizes * (sizes + 1) // 2)
     # Counts, so that full squares are full.
-    kept = np.minimum(whole, np.ceil(shares * cell * cell - 1e-6))
+    kept = np.minimum(whole, np.ceil(shares * squares - 1e-6))
     return np.divide(kept, whole, out=np.zeros_like(shares), where=whole > 0)

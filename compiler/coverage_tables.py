@@ -101,6 +101,8 @@ def answer(report: Coverage) -> str:
     last = report.depths[-1]
     low, high = (share_of(pairs, report.admissible) for pairs in (last.pairs, last.possible))
     share = low if last.pairs == last.possible else f"{low} (guaranteed) .. {high} (possible)"
+    if stopped(report):
+        share = f"at least {low} (known up to depth {last.depth:,})"
     share += " of pairs reached"
     if report.hole is None:
         return f"undecided: {share} in {layers}: {plain(report.undecided) or 'no reason is known'}"
@@ -117,6 +119,11 @@ def answer(report: Coverage) -> str:
         f"{'never complete' if is_never(report) else 'not complete'}: query {query:,} cannot see key {key:,} "
         f"({layers}; {share}; {again})"
     )
+
+
+def stopped(report: Coverage) -> bool:
+    """Whether the analysis ended before the layers did."""
+    return report.complete_at is None and len(report.depths) < report.layers
 
 
 def limit_is_exact(report: Coverage) -> bool:
@@ -180,7 +187,9 @@ def layer_notes(facts: LayerFacts) -> list[str]:
         key, skipped, needed = facts.again.key, facts.again.skipped_by, facts.again.needed_by
         notes.append(f"{name}: key {key:,} must not be dropped: skipped by query {skipped:,}, needed by {needed:,}")
     if not facts.exact:
-        notes.append(f"{name}: density and rows are guaranteed, waste and cache keys possible")
+        notes.append(
+            f"{name}: density and least row are guaranteed, most, waste and cache keys possible, empty rows certain"
+        )
     return notes
 
 
@@ -214,7 +223,8 @@ def distance_table(report: Coverage) -> Table:
         found.pop()
     exact = all(d.pairs == d.possible for d in report.depths)
     missing = report.admissible - shown[-1].pairs
-    found += [("not reached" if exact else "not guaranteed", missing)] if missing else []
+    rest = "not known" if stopped(report) else "not reached" if exact else "not guaranteed"
+    found += [(rest, missing)] if missing else []
     rows = tuple((name, share_of(pairs, report.admissible)) for name, pairs in found)
     bars = tuple(pairs / report.admissible if report.admissible else 0.0 for _, pairs in found)
     title = "pairs by the depth that first reaches them" + ("" if exact else ", guaranteed")
@@ -260,8 +270,10 @@ def flow_table(report: Coverage) -> Table:
     ]
     apart = "nothing: they are linked" if flow.cut is None else f"{flow.cut:,} at the fewest"
     rows.append(("blocks between last and first", apart))
-    note = "a model of the masks alone, every kept pair weighing the same: not what a trained network does"
-    return Table(f"flow (model, blocks of {flow.block:,} tokens)", ("", ""), tuple(rows), (note,), left=2)
+    notes = ["a model of the masks alone, every kept pair weighing the same: not what a trained network does"]
+    if report.undecided:
+        notes.append("of guaranteed pairs only")
+    return Table(f"flow (model, blocks of {flow.block:,} tokens)", ("", ""), tuple(rows), tuple(notes), left=2)
 
 
 def cost_table(report: Coverage) -> Table:
@@ -277,7 +289,8 @@ def cost_table(report: Coverage) -> Table:
         (name, show(here).strip(), show(dense).strip(), share_of(here, dense)) for name, here, dense, show in pairs
     )
     title = f"cost of one forward, all layers and heads, head dim {cost.head_dim:,}"
-    return Table(title, ("", "this stack", "dense", "of dense"), rows)
+    notes = () if all(facts.exact for facts in report.layer_facts) else ("of all pairs that are possible: at most",)
+    return Table(title, ("", "this stack", "dense", "of dense"), rows, notes)
 
 
 def route_words(report: Coverage) -> tuple[str, ...]:

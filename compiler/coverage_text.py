@@ -53,7 +53,10 @@ def comparison_text(reports: Sequence[Coverage]) -> str:
             parts.append(columns(table, first, last))
             first = last
     answers = [line for r in reports for line in wrapped(f"{plain(r.name)}: ", answer(r))]
-    return "\n\n".join("\n".join(lines) for lines in (*(table_lines(part) for part in parts), answers) if lines)
+    claims = [
+        line for r in reports for v in r.verdicts for line in claim_lines(v.status, f"{r.name}: {v.text}", v.detail)
+    ]
+    return "\n\n".join("\n".join(lines) for lines in (*(table_lines(part) for part in parts), answers, claims) if lines)
 
 
 def columns(table: Table, first: int, last: int) -> Table:

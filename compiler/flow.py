@@ -5,7 +5,6 @@ The only module that imports networkx, which is slow to load: import this one wh
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from collections.abc import Sequence
-from math import frexp
 
 import networkx as nx
 import numpy as np
@@ -17,9 +16,6 @@ from .coverage import Flow
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-# Ways are kept below 2^1000: a float holds any that are up to 2^2000 times fewer.
-HIGHEST = 1000
-
 
 def flow(layers: Sequence[Bools], block: int) -> Flow:
     """The facts of the last block; layers[l][q, k] says whether block q attends to block k, the input's layer first."""
@@ -29,13 +25,12 @@ def flow(layers: Sequence[Bools], block: int) -> Flow:
 
 def ways(layers: Sequence[Bools]) -> tuple[float, float, float]:
     """log2 of the number of ways from the last block to each it reaches: least, median, most."""
-    count = last_block(layers)
-    shift = 0
+    with np.errstate(divide="ignore"):
+        logs = np.log2(last_block(layers))
     for layer in reversed(layers):
-        count = count @ (layer | np.eye(len(layer), dtype=np.bool_))
-        more = HIGHEST - frexp(count.max())[1]
-        count, shift = np.ldexp(count, more), shift + more
-    logs = np.log2(count[count > 0]) - shift
+        links = layer | np.eye(len(layer), dtype=np.bool_)
+        logs = np.logaddexp2.reduce(np.where(links, logs[:, None], -np.inf), axis=0)
+    logs = logs[logs > -np.inf]
     return float(logs.min()), float(np.median(logs)), float(logs.max())
 
 

@@ -1,10 +1,11 @@
 """The relations of a stack's heads and layers at one length, exact where they can be held, else between bounds."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from .grow import Grower
-from .ir import Binary, Compare, Const, Formula, Mask, Truth, Var, conjunction
+from .ir import Binary, Compare, Const, Formula, Mask, Not, Truth, Var, conjunction
 from .plan import Shape
 from .quadtree import EMPTY, Forest, OverBudget
 from .stack import LoweredStack
@@ -36,6 +37,8 @@ class LayerNodes:
     """One layer: what each head keeps, and what is known of their union."""
 
     heads: tuple[Bounds, ...]
+    # Of the heads that share keys and values.
+    groups: tuple[Bounds, ...]
     union: Bounds
     text: str
     # Why the bounds differ; empty where they are equal.
@@ -98,7 +101,9 @@ def layer_nodes(
                 reasons |= {reason: None} if reason else {}
             parts = tuple(found[h] for h in range(heads))
             text = "; ".join(dict.fromkeys(one.text for one in assignments))
-            made[key] = LayerNodes(parts, ground.union(parts), text, "; ".join(reasons))
+            size = heads // kv_heads
+            groups = tuple(ground.union(parts[first : first + size]) for first in range(0, heads, size))
+            made[key] = LayerNodes(parts, groups, ground.union(parts), text, "; ".join(reasons))
         out.append(made[key])
     return tuple(out)
 
@@ -134,6 +139,7 @@ def _bounds(ground: Ground, mask: Mask, values: Mapping[str, int], attempts: Seq
     whole = [attempt for attempt in attempts if not attempt[2]]
     if found := _first(ground, mask.formula, values, whole):
         return found
+    allowed = _allowed(ground, mask, values, attempts[-1][1])
     keeps = [c.formula for c in mask.clauses if c.kind == "keep"]
     limits = replace(mask, clauses=tuple(c for c in mask.clauses if c.kind != "keep")).formula
     parts = [conjunction((limits, keep)) for keep in keeps or [Truth(True)]]
@@ -141,7 +147,19 @@ def _bounds(ground: Ground, mask: Mask, values: Mapping[str, int], attempts: Seq
         _first(ground, part, values, attempts) or (Bounds(EMPTY, ground.everything), "too irregular") for part in parts
     ]
     reasons = dict.fromkeys(reason for _, reason in found_parts if reason)
-    return ground.union(tuple(bounds for bounds, _ in found_parts)), ", ".join(reasons)
+    bounds = ground.union(tuple(bounds for bounds, _ in found_parts))
+    return replace(bounds, may=ground.forest.meet(bounds.may, allowed)), ", ".join(reasons)
+
+
+def _allowed(ground: Ground, mask: Mask, values: Mapping[str, int], tables: Mapping[str, Ints]) -> int:
+    """What the limits of a mask leave, those of them that can be held by themselves: causality always can."""
+    out = ground.everything
+    for clause in mask.clauses:
+        if clause.kind != "keep":
+            limit = clause.formula if clause.kind == "require" else Not(clause.formula)
+            with suppress(OverBudget), ground.forest.allowance(MASKS // 4):
+                out = ground.forest.meet(out, ground.grower.grow(limit, values, tables, True))
+    return out
 
 
 def _first(

@@ -51,6 +51,7 @@ def sample(name: str = "power", n: int = 96, window: int = 4, layers: int = 6, f
         first_empty=None,
         live=n if far else window,
         again=Again(1, 8, 9) if far else None,
+        cached=4 * (n if far else window),
         exact=True,
         heads=4,
         possible_head_pairs=4 * pairs,
@@ -138,9 +139,10 @@ def row_facts(found: Bits, row: int) -> RowFacts:
 
 
 def picture(found: Bits, depth: int, title: str, cell: int = 2) -> Picture:
-    """A relation in squares, the last of which may stick out."""
+    """A relation in squares; of the last ones, what lies within the sequence counts."""
     side = -(-len(found) // cell)
     padded = np.zeros((side * cell, side * cell))
     padded[: len(found), : len(found)] = found
-    shares = padded.reshape(side, cell, side, cell).mean((1, 3))
+    sides = np.minimum(cell, len(found) - cell * np.arange(side))
+    shares = padded.reshape(side, cell, side, cell).sum((1, 3)) / np.outer(sides, sides)
     return Picture(title, depth, cell, tuple(tuple(map(float, row)) for row in shares))

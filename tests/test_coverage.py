@@ -83,7 +83,7 @@ def check_layer(facts: LayerFacts, kept: Bools) -> None:
     assert (facts.least, facts.most, facts.empty) == (rows.min(), rows.max(), (rows == 0).sum())
     assert facts.first_empty == (int(rows.argmin()) if facts.empty else None)
     assert facts.tile_pairs == n * n * int(kept.any(axis=(1, 2)).sum()), "fewer than 128 tokens are one tile"
-    assert facts.live == brute.live(union)
+    assert facts.live == facts.cached == brute.live(union)
     assert (facts.again is not None) == brute.dropped_too_early(union)
     if facts.again:
         key, skipped, needed = facts.again.key, facts.again.skipped_by, facts.again.needed_by

@@ -374,9 +374,10 @@ def test_page_shows_shares_of_what_is_admissible(n: int, causal: bool) -> None:
     report = replace(sample(), n=n, causal=causal)
     found = np.zeros((96, 96))
     found[:n, :n] = np.tril(np.ones((n, n))) if causal else 1
-    shares = found.reshape(24, 4, 24, 4).mean((1, 3))
-    shown = packed(Picture("a", 1, 4, tuple(map(tuple, shares.tolist()))), report)
     side = -(-n // 4)
+    sides = np.minimum(4, n - 4 * np.arange(side))
+    shares = found.reshape(24, 4, 24, 4).sum((1, 3))[:side, :side] / np.outer(sides, sides)
+    shown = packed(Picture("a", 1, 4, tuple(map(tuple, shares.tolist()))), report)
     assert (shown["rows"], shown["columns"]) == (side, side)
     assert np.array_equal(
         unpacked(shown), 255 * np.tril(np.ones((side, side))) if causal else np.full((side, side), 255)

@@ -181,7 +181,7 @@ def _coverage(add: Add) -> None:
         "-p", dest="params", type=pair, action="append", default=[], metavar="NAME=VALUE", help="a parameter's value"
     )
     command.add_argument("--n", type=length, default=8192, help="number of tokens (default: 8192)")
-    command.add_argument("--layers", type=positive, default=24, help="how often a pattern is repeated (default: 24)")
+    command.add_argument("--layers", type=positive, help="how often a pattern is repeated (default: 24)")
     _add_heads(command)
     command.add_argument("--dtype", choices=DTYPES, default="bf16", help="type of the numbers (default: bf16)")
     command.add_argument("--path", type=tokens, metavar="A:B", help="show how what token A says gets to token B")

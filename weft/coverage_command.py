@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .commands import locate, raise_usage, value
-from .covering import coverage, heads_of, lowered
+from .covering import USUAL_LAYERS, coverage, heads_of, lowered
 from .dsl.diagnostics import CompileError, Diagnostic, did_you_mean
 from .inputs import made_up, numbers
 from .pattern import Pattern, choose, read_module
@@ -76,10 +76,12 @@ def report_of(text: str, arguments: Namespace) -> Coverage:
     name, params = split(text)
     given = {**dict(arguments.params), **params}
     subject = chosen(locate(name), arguments.pattern, {key: value(word) for key, word in given.items()})
-    heads = arguments.heads or heads_of(subject)
-    n, layers = arguments.n, arguments.layers
+    if isinstance(subject, Stack) and arguments.layers:
+        raise UsageError(f"{name}: --layers is for patterns; a stack says itself how many layers it has")
+    n, layers = arguments.n, arguments.layers or USUAL_LAYERS
+    heads = arguments.heads or heads_of(subject, layers)
     try:
-        inputs = given_inputs(subject, arguments, heads)
+        inputs = given_inputs(subject, arguments, layers, heads)
         found = coverage(
             subject, n, layers, heads, arguments.kv_heads, arguments.head_dim, arguments.path, tuple(arguments.claim),
             inputs, 4 if arguments.dtype == "fp32" else 2, progress(text),
@@ -110,6 +112,8 @@ def split(text: str) -> tuple[str, dict[str, str]]:
         key, equals, given = word.partition("=")
         if not equals or not key.strip().isidentifier():
             raise UsageError(f"{text}: {word!r} is not NAME=VALUE")
+        if key.strip() in params:
+            raise UsageError(f"{text}: `{key.strip()}` is given twice")
         params[key.strip()] = given.strip()
     return name, params
 
@@ -134,11 +138,11 @@ def chosen(path: str, name: str | None, params: dict[str, Any]) -> Pattern | Sta
     return subject
 
 
-def given_inputs(subject: Pattern | Stack, arguments: Namespace, heads: int) -> dict[str, Any]:
+def given_inputs(subject: Pattern | Stack, arguments: Namespace, layers: int, heads: int) -> dict[str, Any]:
     """Inputs from the command line, and with --docs made up ones for the others."""
     given: dict[str, Any] = {name: numbers(name, text) for name, text in arguments.input}
     if arguments.docs:
-        stack = lowered(subject, arguments.layers, heads, arguments.kv_heads or heads)
+        stack = lowered(subject, layers, heads, arguments.kv_heads or heads)
         for layer in stack.layers:
             for one in layer:
                 given = made_up(one.mask, arguments.n, arguments.n, heads, arguments.docs) | given

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
-from .check import USUAL_HEADS, natural_heads, table_heads
+from .check import USUAL_HEADS, table_heads
 from .compiler.cover import Request, cover
 from .compiler.ir import Mask
-from .compiler.stack import LoweredStack, claims_of, repeat
+from .compiler.stack import MOST_HEADS, MOST_LAYERS, LoweredStack, claims_of, repeat
+from .compiler.walk import depends_on_head
 from .pattern import Pattern
 from .stacks import Stack
 from .tensors import host_inputs
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 # Layers that a pattern is repeated in when nobody says how many.
 USUAL_LAYERS = 24
-MOST_TOKENS = 1 << 27
+# A report holds a few numbers for each token: about 1.5 GB.
+MOST_TOKENS = 1 << 22
 
 
 def coverage(
@@ -37,14 +40,17 @@ def coverage(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Coverage:
     """The report; `layers` is how often a pattern is repeated, 0 for the usual number. Raises CompileError."""
-    if not 1 <= n <= MOST_TOKENS:
-        raise ValueError(f"`{subject.name}`: n is 1 to {MOST_TOKENS}, not {n}")
+    n, head_dim = _number(subject, "n", n, MOST_TOKENS), _number(subject, "head_dim", head_dim, 1 << 16)
+    path = None if path is None else (index(path[0]), index(path[1]))
     if path is not None and not all(0 <= token < n for token in path):
         raise ValueError(f"`{subject.name}`: the path {path[0]}:{path[1]} leaves the {n} tokens")
-    count = heads or heads_of(subject)
-    groups = kv_heads or count
+    if isinstance(subject, Pattern):
+        layers = _number(subject, "layers", layers, MOST_LAYERS)
+    count = heads_of(subject, layers) if heads is None else _number(subject, "heads", heads, MOST_HEADS)
+    groups = count if kv_heads is None else _number(subject, "kv_heads", kv_heads, MOST_HEADS)
     if count % groups:
         raise ValueError(f"`{subject.name}`: heads = {count} is not a multiple of kv_heads = {groups}")
+    claims = (claims,) if isinstance(claims, str) else claims
     stack = lowered(subject, layers, count, groups)
     deeper = None if isinstance(subject, Stack) else lambda depth: lowered(subject, depth, count, groups)
     request = Request(n, count, groups, head_dim, element, path, claims_of(claims), deeper, progress)
@@ -55,14 +61,26 @@ def lowered(subject: Pattern | Stack, layers: int, heads: int, kv_heads: int) ->
     """The masks of every layer."""
     if isinstance(subject, Stack):
         return subject.lower(heads, kv_heads)
-    return repeat(subject.module, subject.definition, subject.given, layers or USUAL_LAYERS, heads, kv_heads)
+    return repeat(subject.module, subject.definition, subject.given, layers, heads, kv_heads)
 
 
-def heads_of(subject: Pattern | Stack) -> int:
-    """As many heads as a table has; else what the pattern suggests, 8 for a stack."""
-    if isinstance(subject, Pattern):
-        return natural_heads(subject)
-    return table_heads(subject.definition.parameters, subject.given) or USUAL_HEADS
+def _number(subject: Pattern | Stack, name: str, value: int, most: int) -> int:
+    """An integer from 1 to `most`."""
+    try:
+        number = index(value)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= most:
+        raise ValueError(f"`{subject.name}`: {name} is an integer, 1 to {most}, not {value!r}")
+    return number
+
+
+def heads_of(subject: Pattern | Stack, layers: int = USUAL_LAYERS) -> int:
+    """As many heads as a table has; else 8 for a stack and for a pattern whose heads differ."""
+    if found := table_heads(subject.definition.parameters, subject.given):
+        return found
+    alike = isinstance(subject, Pattern) and not depends_on_head(subject.bind(1, 1, 0, layers))
+    return 1 if alike else USUAL_HEADS
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -36,11 +37,14 @@ def numbers(name: str, text: str) -> Ints:
     """`0,0,1,1`, or the array in a file."""
     try:
         if text.endswith(".npy"):
-            return np.load(text, allow_pickle=False)
+            found = np.load(text, allow_pickle=False)
+            if not isinstance(found, np.ndarray):
+                raise ValueError
+            return found
         return np.array([int(word) for word in text.split(",")])
     except OSError as error:
         raise UsageError(f"cannot read {text}: {reason(error)}") from None
-    except ValueError:
+    except (ValueError, EOFError, BadZipFile):
         raise UsageError(f"input `{name}`: {text!r} is neither integers nor a .npy file") from None
 
 

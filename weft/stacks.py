@@ -74,7 +74,7 @@ class Stack:
         """What the layers let each of n tokens see; `path` is (key, query), `claims` as in a `coverage` block."""
         from .covering import coverage
 
-        return coverage(self, n, 0, heads, kv_heads, head_dim, path, claims, inputs)
+        return coverage(self, n, 1, heads, kv_heads, head_dim, path, claims, inputs)
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
