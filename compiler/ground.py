@@ -14,8 +14,8 @@ from .walk import depends_on_head
 
 # Nodes and products one analysis may make, about 1 GB: those of masks, of layers, of depths, of heads; the rest is for
 # what is asked of them.
-BUDGET = 5_000_000
-MASKS, LAYERS, DEPTHS, HEADS = 2_000_000, 400_000, 1_200_000, 500_000
+BUDGET = 7_000_000
+MASKS, LAYERS, DEPTHS, HEADS = 2_000_000, 400_000, 3_200_000, 500_000
 # Where pairs are too irregular: bounds by squares of 32, 256 and 2048 tokens.
 FLOORS = (5, 8, 11)
 # Numbers drawn at random up to which a mask can be held pair by pair.

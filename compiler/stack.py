@@ -23,7 +23,7 @@ from .scope import InputValue, Ledger, Meaning, Scope, TableValue, fail
 MOST_LAYERS = 1024
 MOST_HEADS = 1 << 16
 # Lengths that a claim may speak of.
-MOST_TOKENS = 1 << 22
+MOST_TOKENS = 1 << 21
 # What the layers of one stack may expand to together, in the terms that scope.MOST_NODES counts.
 MOST_TERMS = 300_000
 # Characters of a percentage with a point.

@@ -156,8 +156,8 @@ def test_layers_in_a_modulus() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, "n is an integer, 1 to 4194304, not 0"),
-        ({"n": 1 << 23}, "n is an integer"),
+        ({"n": 0}, "n is an integer, 1 to 2097152, not 0"),
+        ({"n": 1 << 22}, "n is an integer"),
         ({"layers": 0}, "layers is an integer"),
         ({"head_dim": -5}, "head_dim is an integer"),
         ({"heads": 100_000}, "heads is an integer, 1 to 65536"),

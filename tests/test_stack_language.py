@@ -315,7 +315,7 @@ def test_repeat() -> None:
             "layers else: full() coverage { reaches 0.000000000000000000001% }",
             "E005 a percentage is 0 to 100 | 0.000000000000000000001",
         ),
-        ("layers else: full() coverage { complete at n = 1 - 1 }", "E005 a length is 1 to 4194304, not 0 | 1 - 1"),
+        ("layers else: full() coverage { complete at n = 1 - 1 }", "E005 a length is 1 to 2097152, not 0 | 1 - 1"),
     ],
 )
 def test_errors_of_values(body: str, expected: str) -> None:

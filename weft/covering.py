@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Layers that a pattern is repeated in when nobody says how many.
 USUAL_LAYERS = 24
-# A report holds a few numbers for each token: about 1.5 GB.
-MOST_TOKENS = 1 << 22
+# A report holds some numbers for each token: up to 2 GB.
+MOST_TOKENS = 1 << 21
 
 
 def coverage(
