@@ -17,11 +17,15 @@ def stack_names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in (FOLDER / "stacks").glob("*.sparse")))
 
 
+def selection_names() -> tuple[str, ...]:
+    """Names of all shipped patterns that select by content."""
+    return tuple(sorted(p.stem for p in (FOLDER / "selection").glob("*.sparse")))
+
+
 def shipped(name: str) -> Path:
     """The file of a shipped pattern or stack; raises CompileError E010 when there is none."""
-    if name in stack_names():
-        return FOLDER / "stacks" / f"{name}.sparse"
-    if name not in names():
-        hint = did_you_mean(name, (*names(), *stack_names()))
-        raise CompileError([Diagnostic("E010", None, f"weft ships no pattern or stack `{name}`", hint)])
-    return FOLDER / f"{name}.sparse"
+    for folder, found in (("", names()), ("stacks", stack_names()), ("selection", selection_names())):
+        if name in found:
+            return FOLDER / folder / f"{name}.sparse"
+    hint = did_you_mean(name, (*names(), *stack_names(), *selection_names()))
+    raise CompileError([Diagnostic("E010", None, f"weft ships no pattern or stack `{name}`", hint)])

@@ -296,9 +296,8 @@ def evaluate(expression: Expression, values: Mapping[Expression, int]) -> Number
     """What an expression is worth."""
     known = {of: Integer(value) for of, value in values.items()}
     # Added up first: sympy does not compare sums that it has not.
-    value = (
-        expression.replace(lambda part: isinstance(part, Sum), lambda part: added(part, known)).xreplace(known).doit()
-    )
+    sums = {part: added(part, known) for part in expression.atoms(Sum)}
+    value = expression.xreplace(sums).xreplace(known).doit()
     if value is oo:
         return NEVER
     return int(value) if value.is_Integer else Fraction(int(value.p), int(value.q))

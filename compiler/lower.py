@@ -7,9 +7,11 @@ from typing import cast
 from ..dsl import syntax as s
 from ..dsl.diagnostics import CompileError, Diagnostic
 from ..dsl.loader import Module
+from ..dsl.parameters import name_span
 from ..dsl.parser import parse_expression
 from ..dsl.printer import format_expression
 from ..dsl.source import Source, Span
+from ..dsl.uses import is_dynamic
 from .ir import Clause, ClauseKind, Compare, Const, Expr, Formula, Mask, Table, TableAxis, Var
 from .lower_expression import constant, formula, number
 from .plan import Shape
@@ -24,6 +26,7 @@ MOST_USES = 16
 
 def lower(module: Module, pattern: s.PatternDef, given: Mapping[str, Given], shape: Shape) -> Mask:
     """The mask of a pattern; raises CompileError with every clause's finding."""
+    _refuse(pattern, name_span(pattern, pattern.name))
     return finish(pattern, bind(module, pattern, given, shape))
 
 
@@ -64,7 +67,7 @@ def input_axes(module: Module, pattern: s.PatternDef, depth: int = 0) -> dict[st
                 for call in _calls(condition):
                     if depth < MOST_USES and (used := find(module, call)) is not None:
                         found |= input_axes(*used, depth + 1)
-            case s.Grid() | s.Causal():
+            case s.Grid() | s.Causal() | s.Axis() | s.Score() | s.Given():
                 pass
     return found
 
@@ -79,6 +82,13 @@ def _calls(expr: s.Expr) -> list[s.Call]:
             return [c for operand in operands for c in _calls(operand)]
         case _:
             return []
+
+
+def _refuse(pattern: s.PatternDef, span: Span | None) -> None:
+    """Stop where a fixed mask is wanted and the pattern has none."""
+    if is_dynamic(pattern):
+        hint = "attention, `weft check`, `fmt`, `test` and `show` work on it; what needs a mask does not"
+        fail("E015", span, f"`{pattern.name}` selects by content: it has no fixed mask", hint)
 
 
 def find(module: Module, call: s.Call) -> tuple[Module, s.PatternDef] | None:
@@ -109,6 +119,7 @@ def enter(expr: s.Call, scope: Scope, ledger: Ledger) -> tuple[s.PatternDef, Sco
     if scope.depth >= MOST_USES:
         fail("E009", expr.span, "patterns use each other too deeply")
     module, pattern = found
+    _refuse(pattern, expr.span)
     inner = Scope(module, scope.shape, ledger, depth=scope.depth + 1)
     unnamed = (a for a in expr.arguments if a.keyword is None)
     values = dict(zip((p.name for p in pattern.parameters), unnamed, strict=False))
@@ -199,6 +210,7 @@ def _table(name: str, axes: tuple[str, ...], expr: s.Expr, span: Span | None, sc
 
 def _statements(pattern: s.PatternDef, scope: Scope) -> tuple[Clause, ...]:
     """Every clause, collecting the findings of all of them before failing."""
+    _refuse(pattern, name_span(pattern, pattern.name))
     clauses: list[Clause] = []
     found: list[Diagnostic] = []
     for statement in pattern.statements:
@@ -220,6 +232,8 @@ def _statements(pattern: s.PatternDef, scope: Scope) -> tuple[Clause, ...]:
                     scope.names[name] = InputValue(axis)
                 case s.Grid():
                     scope = replace(scope, grid=_grid(statement, scope))
+                case s.Axis() | s.Score() | s.Given():
+                    pass  # refused above
         except CompileError as error:
             found.extend(error.diagnostics)
             if any(d.code == "E011" for d in error.diagnostics) or isinstance(statement, s.Let | s.Grid):

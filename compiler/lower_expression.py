@@ -26,6 +26,7 @@ from .ir import (
     weight,
 )
 from .scope import LARGEST_RESULT, LARGEST_VALUE, MOST_NODES, InputValue, Scope, TableValue, fail
+from .walk import parts
 
 VARIABLES = ("q", "k", "h", "g", "n", "m")
 
@@ -214,8 +215,8 @@ def formula(expr: s.Expr, scope: Scope) -> Formula:
         case s.Not(operand):
             return negation(formula(operand, scope))
         case s.Logical(op, operands):
-            parts = tuple(formula(operand, scope) for operand in operands)
-            return conjunction(parts) if op == "and" else disjunction(parts)
+            items = tuple(formula(operand, scope) for operand in operands)
+            return conjunction(items) if op == "and" else disjunction(items)
         case s.Comparison(operands, ops):
             values = [number(operand, scope) for operand in operands]
             for operand, value in zip(operands, values, strict=True):
@@ -246,7 +247,9 @@ def fits(value: Expr, span: Span | None, scope: Scope) -> Expr:
         for name, table in scope.ledger.tables.items()
         if table.kind == "head"
     }
-    if extent(value, BOXES, tables)[1] > LARGEST_RESULT:
+    # What is no variable of the language counts cells or tokens.
+    boxes = {part.name: BOXES.get(part.name, POSITION) for part in parts(value) if isinstance(part, Var)}
+    if extent(value, boxes, tables)[1] > LARGEST_RESULT:
         hint = "positions reach 2^30 and inputs 2^31; divide before you multiply"
         fail("E005", span, "this may leave 61 bits", hint)
     return value

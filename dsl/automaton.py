@@ -9,20 +9,23 @@ from lark import Lark
 from lark.exceptions import UnexpectedToken
 from lark.lexer import PatternStr
 
-from . import builder
+from . import build_selection, builder
 from .cache_folder import cache_folder, make_private
-from .scanner import END, Word
+from .scanner import END, REDUCTIONS, RULES, Word
 
 # Keywords where the grammar has a place for them, names everywhere else: variables, and words people name things.
-SOFT = frozenset(("layers", "heads", "every", "complete", "density", "reaches", "within", "at", "n"))
+SOFT = frozenset(
+    "layers heads every complete density reaches within at n axis q k last softmax where by counting among "
+    "total visible triangle".split()
+).union(REDUCTIONS, RULES)
 
 
 class _Reductions:
-    """What lark calls for each rule: the builder's function of that name."""
+    """What lark calls for each rule: the builders' function of that name."""
 
     def __getattr__(self, rule: str) -> Callable[[list[object]], object]:
         # An AttributeError is right for the helper rules that lark makes: it has its own reductions for them.
-        reduction = getattr(builder, rule)
+        reduction = getattr(build_selection, rule, None) or getattr(builder, rule)
         return lambda children: reduction(*children)
 
 

@@ -20,10 +20,12 @@ from .syntax import (
     Coordinate,
     Coverage,
     Decimal,
+    Divide,
     Drop,
     Else,
     Every,
     Expr,
+    Given,
     Grid,
     HeadLine,
     Import,
@@ -57,19 +59,21 @@ Item = Import | Precompile | PatternDef | StackDef
 
 @dataclass(frozen=True, slots=True)
 class Option(Node):
-    """`within 12 layers` or `at n = 4096`, on its way into a claim."""
+    """`within 12 layers` or `counting (J == 0)`, on its way into a claim or a rule."""
 
     keyword: str
     value: Expr
 
 
-def _cover(first: Word | Node, last: Word | Node) -> Span:
+def cover(first: Word | Node, last: Word | Node) -> Span:
+    """From one word or node to another."""
     start, end = first.span, last.span
     assert start is not None and end is not None, "every node the parser makes has a span"
     return Span(start.source, start.start, end.end)
 
 
-def _names(words: tuple[Word, ...]) -> tuple[str, ...]:
+def names(words: tuple[Word, ...]) -> tuple[str, ...]:
+    """The names among words and symbols."""
     return tuple(w.text for w in words if w.type == "NAME")
 
 
@@ -106,17 +110,17 @@ def path(*words: Word) -> tuple[Word, ...]:
 
 def import_line(keyword: Word, path: tuple[Word, ...], *alias: Word) -> Import:
     last = (*path, *alias)[-1]
-    return Import(_names(path), last.text, span=_cover(keyword, last))
+    return Import(names(path), last.text, span=cover(keyword, last))
 
 
 def precompile_line(keyword: Word, dtype: Word, _head_dim: Word, number: Word) -> Precompile:
-    return Precompile(dtype.text, _number(number), span=_cover(keyword, number))
+    return Precompile(dtype.text, _number(number), span=cover(keyword, number))
 
 
 def pattern(keyword: Word, name: Word, *rest: "tuple[Parameter, ...] | Word | Statement | Coverage") -> PatternDef:
     statements = tuple(p for p in rest if not isinstance(p, tuple | Word | Coverage))
     claims = tuple(p for p in rest if isinstance(p, Coverage))
-    span = _cover(keyword, cast(Word, rest[-1]))
+    span = cover(keyword, cast(Word, rest[-1]))
     return PatternDef(name.text, _listed(rest), _docstring(rest), statements, claims, span=span)
 
 
@@ -133,23 +137,23 @@ def stack(keyword: Word, name: Word, *rest: "tuple[Parameter, ...] | Word | Expr
     lines = tuple(p for p in rest if isinstance(p, LayerLine))
     claims = tuple(p for p in rest if isinstance(p, Coverage))
     depth = next(p for p in rest if not isinstance(p, tuple | Word | LayerLine | Coverage))
-    span = _cover(keyword, cast(Word, rest[-1]))
+    span = cover(keyword, cast(Word, rest[-1]))
     return StackDef(name.text, _listed(rest), _docstring(rest), depth, lines, claims, span=span)
 
 
 def layer_line(keyword: Word, layers: Selection, _opener: Word, *uses: Word | HeadLine | Call) -> LayerLine:
     heads = tuple(HeadLine(None, u, span=u.span) if isinstance(u, Call) else u for u in uses if not isinstance(u, Word))
-    return LayerLine(layers, heads, span=_cover(keyword, uses[-1]))
+    return LayerLine(layers, heads, span=cover(keyword, uses[-1]))
 
 
 def head_line(keyword: Word, heads: Selection, _colon: Word, use: Call) -> HeadLine:
-    return HeadLine(heads, use, span=_cover(keyword, use))
+    return HeadLine(heads, use, span=cover(keyword, use))
 
 
 def every(*parts: Word | Expr) -> Every:
     *bounds, step = _expressions(parts)
-    limits = Range(bounds[0], bounds[1], span=_cover(bounds[0], bounds[1])) if bounds else None
-    return Every(limits, step, span=_cover(parts[0], step))
+    limits = Range(bounds[0], bounds[1], span=cover(bounds[0], bounds[1])) if bounds else None
+    return Every(limits, step, span=cover(parts[0], step))
 
 
 def otherwise(keyword: Word) -> Else:
@@ -157,7 +161,7 @@ def otherwise(keyword: Word) -> Else:
 
 
 def coverage(keyword: Word, _brace: Word, *claims: Claim | Word) -> Coverage:
-    return Coverage(tuple(c for c in claims if not isinstance(c, Word)), span=_cover(keyword, claims[-1]))
+    return Coverage(tuple(c for c in claims if not isinstance(c, Word)), span=cover(keyword, claims[-1]))
 
 
 def claim(keyword: Word, *parts: Word | Expr | Option) -> Claim:
@@ -165,16 +169,16 @@ def claim(keyword: Word, *parts: Word | Expr | Option) -> Claim:
     percent = next((p for p in parts if not isinstance(p, Word | Option)), None)
     strict = any(isinstance(p, Word) and p.text == "<" for p in parts)
     kind = cast(Literal["complete", "density", "reaches"], keyword.text)
-    span = _cover(keyword, parts[-1] if parts else keyword)
+    span = cover(keyword, parts[-1] if parts else keyword)
     return Claim(kind, percent, strict, options.get("within"), options.get("at"), span=span)
 
 
 def within(keyword: Word, value: Expr, layers: Word) -> Option:
-    return Option("within", value, span=_cover(keyword, layers))
+    return Option("within", value, span=cover(keyword, layers))
 
 
 def length(keyword: Word, _n: Word, _equal: Word, value: Expr) -> Option:
-    return Option("at", value, span=_cover(keyword, value))
+    return Option("at", value, span=cover(keyword, value))
 
 
 def parameters(*parts: Word | Parameter) -> tuple[Parameter, ...]:
@@ -184,23 +188,23 @@ def parameters(*parts: Word | Parameter) -> tuple[Parameter, ...]:
 def parameter(name: Word, _colon: Word, type: Type, *default: Word | Expr) -> Parameter:
     values = _expressions(default)
     last = values[-1] if values else type
-    return Parameter(name.text, type, values[0] if values else None, span=_cover(name, last))
+    return Parameter(name.text, type, values[0] if values else None, span=cover(name, last))
 
 
 def type_of(*words: Word) -> Type:
-    return Type(words[0].text, _names(words[1:]), span=_cover(words[0], words[-1]))
+    return Type(words[0].text, names(words[1:]), span=cover(words[0], words[-1]))
 
 
 def keep(keyword: Word, condition: Expr) -> Keep:
-    return Keep(condition, span=_cover(keyword, condition))
+    return Keep(condition, span=cover(keyword, condition))
 
 
 def require(keyword: Word, condition: Expr) -> Require:
-    return Require(condition, span=_cover(keyword, condition))
+    return Require(condition, span=cover(keyword, condition))
 
 
 def drop(keyword: Word, condition: Expr) -> Drop:
-    return Drop(condition, span=_cover(keyword, condition))
+    return Drop(condition, span=cover(keyword, condition))
 
 
 def causal(keyword: Word) -> Causal:
@@ -208,11 +212,14 @@ def causal(keyword: Word) -> Causal:
 
 
 def let(keyword: Word, name: Word, _equal: Word, value: Expr) -> Let:
-    return Let(name.text, value, span=_cover(keyword, value))
+    return Let(name.text, value, span=cover(keyword, value))
 
 
-def input_line(keyword: Word, name: Word, _l: Word, axis: Word, _r: Word, _colon: Word, type: Type) -> Input:
-    return Input(name.text, axis.text, type, span=_cover(keyword, type))
+def input_line(keyword: Word, name: Word, cells: tuple[str, ...], _colon: Word, type: Type) -> Input | Given:
+    span = cover(keyword, type)
+    if len(cells) == 1 and type.name not in ("float", "vector"):
+        return Input(name.text, cells[0], type, span=span)
+    return Given(name.text, cells, type, span=span)
 
 
 def grid(
@@ -220,8 +227,8 @@ def grid(
 ) -> Grid:
     last = (*extents, *cell)[-1]
     sizes = _expressions(cell)
-    span = _cover(keyword, last)
-    return Grid(_names(axes), _expressions(extents), sizes[0] if sizes else None, span=span)
+    span = cover(keyword, last)
+    return Grid(names(axes), _expressions(extents), sizes[0] if sizes else None, span=span)
 
 
 def axes(*words: Word) -> tuple[Word, ...]:
@@ -241,40 +248,45 @@ def logical(*parts: Word | Expr) -> Expr:
                 operands.extend(items)
             case _:
                 operands.append(operand)
-    return Logical(op, tuple(operands), span=_cover(parts[0], parts[-1]))
+    return Logical(op, tuple(operands), span=cover(parts[0], parts[-1]))
 
 
 def not_(keyword: Word, operand: Expr) -> Expr:
-    return Not(operand, span=_cover(keyword, operand))
+    return Not(operand, span=cover(keyword, operand))
 
 
 def compare(*parts: Word | Expr) -> Expr:
     ops: tuple[CompareOp, ...] = tuple(cast(CompareOp, p.text) for p in parts if isinstance(p, Word))
-    return Comparison(_expressions(parts), ops, span=_cover(parts[0], parts[-1]))
+    return Comparison(_expressions(parts), ops, span=cover(parts[0], parts[-1]))
 
 
 def member(value: Expr, _in: Word, members: Expr) -> Expr:
-    return Membership(value, members, span=_cover(value, members))
+    return Membership(value, members, span=cover(value, members))
 
 
 def not_member(value: Expr, _not: Word, _in: Word, members: Expr) -> Expr:
-    return Membership(value, members, True, span=_cover(value, members))
+    return Membership(value, members, True, span=cover(value, members))
 
 
 def between(low: Expr, _dots: Word, high: Expr) -> Expr:
-    return Range(low, high, span=_cover(low, high))
+    return Range(low, high, span=cover(low, high))
 
 
 def binary(first: Expr, *rest: Word | Expr) -> Expr:
     left = first
     for op, right in zip(rest[::2], rest[1::2], strict=True):
         operand = cast(Expr, right)
-        left = Binary(cast(BinaryOp, cast(Word, op).text), left, operand, span=_cover(first, operand))
+        symbol, span = cast(Word, op).text, cover(first, operand)
+        left = (
+            Divide(left, operand, span=span)
+            if symbol == "/"
+            else Binary(cast(BinaryOp, symbol), left, operand, span=span)
+        )
     return left
 
 
 def negate(minus: Word, operand: Expr) -> Expr:
-    return Negate(operand, span=_cover(minus, operand))
+    return Negate(operand, span=cover(minus, operand))
 
 
 def number(word: Word) -> Expr:
@@ -294,21 +306,21 @@ def name(word: Word) -> Expr:
 
 
 def coordinate(base: Word, _dot: Word, axis: Word) -> Expr:
-    return Coordinate(base.text, axis.text, span=_cover(base, axis))
+    return Coordinate(base.text, axis.text, span=cover(base, axis))
 
 
 def index(name: Word, *parts: Word | Expr) -> Expr:
-    return Index(name.text, _expressions(parts), span=_cover(name, parts[-1]))
+    return Index(name.text, _expressions(parts), span=cover(name, parts[-1]))
 
 
 def call(name: Word, arguments: tuple[Word | Argument, ...]) -> Expr:
     values = tuple(a for a in arguments if not isinstance(a, Word))
-    return Call(None, name.text, values, span=_cover(name, arguments[-1]))
+    return Call(None, name.text, values, span=cover(name, arguments[-1]))
 
 
 def module_call(module: Word, _dot: Word, name: Word, arguments: tuple[Word | Argument, ...]) -> Expr:
     values = tuple(a for a in arguments if not isinstance(a, Word))
-    return Call(module.text, name.text, values, span=_cover(module, arguments[-1]))
+    return Call(module.text, name.text, values, span=cover(module, arguments[-1]))
 
 
 def arguments(*parts: Word | Argument) -> tuple[Word | Argument, ...]:
@@ -318,21 +330,21 @@ def arguments(*parts: Word | Argument) -> tuple[Word | Argument, ...]:
 def argument(*parts: Word | Expr) -> Argument:
     value = cast(Expr, parts[-1])
     keyword = cast(Word, parts[0]).text if len(parts) == 3 else None
-    return Argument(keyword, value, span=_cover(parts[0], value))
+    return Argument(keyword, value, span=cover(parts[0], value))
 
 
 def absolute(left: Word, operand: Expr, right: Word) -> Expr:
-    return Absolute(operand, span=_cover(left, right))
+    return Absolute(operand, span=cover(left, right))
 
 
 def group(left: Word, expr: Expr, right: Word) -> Expr:
     # The parentheses count as the expression's own text, so carets cover them.
-    return replace(expr, span=_cover(left, right))
+    return replace(expr, span=cover(left, right))
 
 
 def list_literal(*parts: Word | Expr) -> Expr:
-    return ListLiteral(_expressions(parts), span=_cover(parts[0], parts[-1]))
+    return ListLiteral(_expressions(parts), span=cover(parts[0], parts[-1]))
 
 
 def set_literal(*parts: Word | Expr) -> Expr:
-    return SetLiteral(_expressions(parts), span=_cover(parts[0], parts[-1]))
+    return SetLiteral(_expressions(parts), span=cover(parts[0], parts[-1]))

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import assert_never
 
+from .check_scores import RESERVED, define_axis, define_given, define_score, known_sizes
+from .check_selection import check_keep
 from .check_stack import check_claims, check_stack
 from .diagnostics import Diagnostic, did_you_mean
 from .infer import condition, constant, infer
@@ -13,8 +15,10 @@ from .parameters import define_parameters, name_span, unused
 from .scope import ARGUMENTS, FUNCTIONS, UNKNOWN, VARIABLES, Scope, Value
 from .source import Span
 from .syntax import (
+    Axis,
     Causal,
     Drop,
+    Given,
     Grid,
     Input,
     Keep,
@@ -22,12 +26,14 @@ from .syntax import (
     Node,
     PatternDef,
     Require,
+    Score,
     Statement,
     Type,
 )
-from .uses import check_uses
+from .uses import check_uses, is_dynamic
 from .walk import operands
 
+_KINDS = {Let: "let", Input: "input", Given: "input", Score: "score", Axis: "axis"}
 _DTYPES = ("bf16", "fp16", "fp32")
 _INPUT_AXES = ("token", "query", "key", "head")
 
@@ -99,23 +105,29 @@ def _check_pattern(module: Module, pattern: PatternDef) -> list[Diagnostic]:
     check_claims(pattern, scope)
     scope.later |= frozenset(_defined(pattern))
     for statement in pattern.statements:
-        _check_statement(statement, scope)
-    kinds = {s.name: "let" if isinstance(s, Let) else "input" for s in pattern.statements if isinstance(s, Let | Input)}
+        _check_statement(statement, known_sizes(pattern.parameters), scope)
+    for name in RESERVED if is_dynamic(pattern) else ():
+        if name in scope.places:
+            message = f"`{name}` is what a call gives, where a pattern selects by content"
+            scope.report("E008", scope.places[name], message, "rename it")
+    kinds = {s.name: _KINDS[type(s)] for s in pattern.statements if isinstance(s, Let | Input | Score | Given | Axis)}
     return [*scope.findings, *unused(scope, kinds)]
 
 
 def _defined(pattern: PatternDef) -> Iterator[str]:
     for statement in pattern.statements:
         match statement:
-            case Let(name) | Input(name):
+            case Let(name) | Input(name) | Score(name) | Given(name) | Axis(name):
                 yield name
             case _:
                 pass
 
 
-def _check_statement(statement: Statement, scope: Scope) -> None:
+def _check_statement(statement: Statement, sizes: dict[str, int], scope: Scope) -> None:
     match statement:
-        case Keep(clause) | Require(clause) | Drop(clause):
+        case Keep(clause):
+            check_keep(clause, scope)
+        case Require(clause) | Drop(clause):
             condition(clause, scope)
         case Let(name, value):
             found = infer(value, scope)
@@ -125,6 +137,12 @@ def _check_statement(statement: Statement, scope: Scope) -> None:
             scope.define(name, found, name_span(statement, name))
         case Grid():
             _check_grid(statement, scope)
+        case Axis():
+            define_axis(statement, sizes, scope)
+        case Score():
+            define_score(statement, scope)
+        case Given():
+            define_given(statement, scope)
         case Input(name, axis, type):
             _check_input(axis, type, statement.span, scope)
             value = Value("input", axes=(axis,)) if axis in _INPUT_AXES else UNKNOWN

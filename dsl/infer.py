@@ -4,17 +4,34 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from .diagnostics import did_you_mean
-from .scope import FUNCTIONS, HEADS, LENGTHS, NOTHING, POSITIONS, UNKNOWN, Scope, Uses, Value
-from .source import Span
+from .scope import (
+    CURES,
+    FUNCTIONS,
+    HEADS,
+    LENGTHS,
+    NOTHING,
+    PHRASES,
+    POSITIONS,
+    SCORES_STAND,
+    UNKNOWN,
+    Kind,
+    Scope,
+    Uses,
+    Value,
+    check_side,
+)
 from .syntax import (
     Absolute,
     Argument,
     Binary,
     Boolean,
     Call,
+    Chosen,
     Comparison,
     Coordinate,
     Decimal,
+    Divide,
+    Dot,
     Expr,
     Index,
     ListLiteral,
@@ -27,24 +44,12 @@ from .syntax import (
     Parameter,
     PatternDef,
     Range,
+    Reduce,
     SetLiteral,
+    Softmax,
 )
+from .uses import is_dynamic
 
-_PHRASES = {
-    "number": "a number",
-    "condition": "a condition",
-    "set": "a set",
-    "list": "a list",
-    "table": "a table",
-    "input": "an input",
-}
-_CURES = {
-    ("number", "set"): "sets stand to the right of `in`",
-    ("condition", "set"): "sets stand to the right of `in`",
-    ("number", "table"): "read one of its numbers, as in `t[h]`",
-    ("number", "input"): "read one of its numbers, as in `doc[q]`",
-    ("condition", "number"): "compare it with something, as in `e > 0`",
-}
 _KNOWN_BEFORE = "use literals, parameters, `heads`, `layer` and `layers`"
 
 
@@ -84,6 +89,17 @@ def infer(expr: Expr, scope: Scope) -> Value:
             return Value("list", _union(infer(i, scope).uses for i in items))
         case Call():
             return _call(expr, scope)
+        case Divide(left, right):
+            for operand in (left, right):
+                infer(operand, scope)
+            scope.report(
+                "E003", expr.span, "`/` makes a real number, and an integer is wanted here", "`//` rounds down"
+            )
+            return UNKNOWN
+        case Reduce() | Dot() | Softmax() | Chosen():
+            scope.touch(expr)
+            scope.report("E003", expr.span, "this depends on the numbers of queries and keys", SCORES_STAND)
+            return UNKNOWN
         case _:
             assert_never(expr)
 
@@ -108,11 +124,11 @@ def constant(expr: Expr, scope: Scope, what: str) -> Uses:
     return uses
 
 
-def _expect(wanted: str, expr: Expr, scope: Scope) -> Uses:
+def _expect(wanted: Kind, expr: Expr, scope: Scope) -> Uses:
     value = infer(expr, scope)
     if value.kind not in (wanted, "unknown"):
-        message = f"{_PHRASES[wanted]} is wanted here, and this is {_PHRASES[value.kind]}"
-        scope.report("E003", expr.span, message, _CURES.get((wanted, value.kind), ""))
+        message = f"{PHRASES[wanted]} is wanted here, and this is {PHRASES[value.kind]}"
+        scope.report("E003", expr.span, message, CURES.get((wanted, value.kind), ""))
     return value.uses
 
 
@@ -123,7 +139,7 @@ def _union(parts: Iterable[Uses]) -> Uses:
 def _members(members: Expr, scope: Scope) -> Uses:
     value = infer(members, scope)
     if value.kind not in ("set", "unknown"):
-        message = f"a set is wanted after `in`, and this is {_PHRASES[value.kind]}"
+        message = f"a set is wanted after `in`, and this is {PHRASES[value.kind]}"
         scope.report("E003", members.span, message, "such as `0 .. 8`, `{1, 4}` or `powers(2)`")
     return value.uses
 
@@ -152,36 +168,17 @@ def _index(expr: Index, scope: Scope) -> Value:
                 scope.report("E007", expr.span, f"`{shape}` takes {count}, not {len(expr.indices)}")
                 return UNKNOWN
             for axis, used, index in zip(value.axes, uses, expr.indices, strict=True):
-                _check_side(expr.name, value.kind, axis, used, index.span, scope)
+                check_side(expr.name, value.kind, axis, used, index.span, scope)
             name = frozenset((expr.name,)) if value.kind == "input" else NOTHING
             return Value("number", _union(uses) | name)
+        case "score" | "rows":
+            scope.report("E003", expr.span, f"`{expr.name}` is {PHRASES[value.kind]}", SCORES_STAND)
+            return UNKNOWN
         case "unknown":
             return UNKNOWN
         case _:
-            scope.report("E003", expr.span, f"`{expr.name}` is {_PHRASES[value.kind]} and cannot be indexed")
+            scope.report("E003", expr.span, f"`{expr.name}` is {PHRASES[value.kind]} and cannot be indexed")
             return UNKNOWN
-
-
-def _check_side(name: str, kind: str, axis: str, uses: Uses, span: Span | None, scope: Scope) -> None:
-    """An index must speak of what its axis counts; reads inside it may turn one thing into another."""
-    if uses - POSITIONS - HEADS - LENGTHS - {"layer"}:
-        return
-    wrong: Uses = NOTHING
-    match axis:
-        case "query" | "key":
-            own, other = ("q", "k") if axis == "query" else ("k", "q")
-            wrong = uses & {other} if own not in uses else NOTHING
-            wrong |= uses & HEADS if not uses & POSITIONS else NOTHING
-        case "token":
-            wrong = uses & HEADS if not uses & POSITIONS else NOTHING
-        case "layer":
-            wrong = uses & (POSITIONS | HEADS | LENGTHS)
-        case _:
-            wrong = uses & (POSITIONS | LENGTHS)
-            wrong |= uses & {"layer"} if not uses & HEADS else NOTHING
-    if wrong:
-        message = f"`{name}` is {_PHRASES[kind]} over the {axis} axis, and `{min(wrong)}` does not count that"
-        scope.report("E006", span, message)
 
 
 def _binary(expr: Binary, scope: Scope) -> Uses:
@@ -211,6 +208,10 @@ def _call(expr: Call, scope: Scope) -> Value:
     if found is None:
         for argument in expr.arguments:
             infer(argument.value, scope)
+        return UNKNOWN
+    if is_dynamic(found[1]):
+        hint = "patterns, stacks and conditions use fixed masks"
+        scope.report("E015", expr.span, f"`{found[1].name}` selects by content: it has no fixed mask", hint)
         return UNKNOWN
     uses = _bind(expr, found[1], scope)
     return Value("condition", uses | POSITIONS)
@@ -287,7 +288,7 @@ def _ancestor(expr: Expr, scope: Scope) -> Uses:
                 message = f"`ancestor` takes an input over the token axis, and `{name}` is over {value.axes[0]}"
                 scope.report("E006", expr.span, message)
             elif value.kind not in ("input", "unknown"):
-                scope.report("E003", expr.span, f"`ancestor` takes an input, and `{name}` is {_PHRASES[value.kind]}")
+                scope.report("E003", expr.span, f"`ancestor` takes an input, and `{name}` is {PHRASES[value.kind]}")
             return frozenset((name,))
         case _:
             scope.report("E003", expr.span, "`ancestor` takes the name of an input that holds each token's parent")
@@ -346,6 +347,9 @@ def check_value(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
             uses = number(expr, scope)
         case "bool":
             uses = condition(expr, scope)
+        case "float":
+            literal = isinstance(expr, Decimal) or (isinstance(expr, Negate) and isinstance(expr.operand, Decimal))
+            uses = NOTHING if literal else number(expr, scope)
         case "table":
             uses = _check_table(parameter, expr, scope)
         case _:
@@ -380,6 +384,6 @@ def _check_table(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
         case _:
             value = infer(expr, scope)
             if value.kind != "unknown" and (value.kind != "table" or value.axes != axes):
-                kind = f"a table[{', '.join(value.axes)}]" if value.kind == "table" else _PHRASES[value.kind]
+                kind = f"a table[{', '.join(value.axes)}]" if value.kind == "table" else PHRASES[value.kind]
                 scope.report("E007", expr.span, f"{shape}, and this is {kind}", f"such as `{sample}`")
             return value.uses

@@ -9,7 +9,7 @@ from .scope import UNKNOWN, Scope, Value
 from .source import Span
 from .syntax import Import, Node, Parameter, Type
 
-_TYPES = ("int", "tokens", "bool", "table")
+_TYPES = ("int", "tokens", "bool", "float", "table")
 _TABLES = (("head",), ("layer", "head"), ("layer",))
 
 # A keyword and what may stand between it and the name it defines.
@@ -61,6 +61,8 @@ def _parameter_value(type: Type) -> Value:
             return Value("number")
         case "bool":
             return Value("condition")
+        case "float":
+            return Value("real")
         case "table":
             return Value("table", axes=type.axes)
         case _:

@@ -6,14 +6,18 @@ from typing import TypedDict, assert_never
 
 from .builder import clean_docstring
 from .layout import INDENT, Row, arrange
+from .scanner import REDUCTIONS, RULES
 from .source import Span
 from .syntax import (
     Absolute,
     Argument,
+    Axis,
     Binary,
+    Binder,
     Boolean,
     Call,
     Causal,
+    Chosen,
     Claim,
     Comment,
     Comparison,
@@ -21,11 +25,14 @@ from .syntax import (
     Coverage,
     Decimal,
     Definition,
+    Divide,
+    Dot,
     Drop,
     Else,
     Every,
     Expr,
     File,
+    Given,
     Grid,
     HeadLine,
     Import,
@@ -44,9 +51,12 @@ from .syntax import (
     Number,
     Parameter,
     Range,
+    Reduce,
     Require,
+    Score,
     Selection,
     SetLiteral,
+    Softmax,
     StackDef,
     Statement,
     Type,
@@ -55,7 +65,8 @@ from .syntax import (
 WIDTH = 100
 
 # How tightly each kind of expression holds together, loosest first; see "Expressions" in docs/language.md.
-_OR, _AND, _NOT, _COMPARE, _BIT_OR, _BIT_XOR, _BIT_AND, _SHIFT, _SUM, _PRODUCT, _UNARY, _ATOM = range(12)
+_OR, _AND, _NOT, _COMPARE, _BIT_OR, _BIT_XOR, _BIT_AND, _SHIFT = range(8)
+_SUM, _REDUCTION, _PRODUCT, _UNARY, _DOT, _ATOM = range(8, 14)
 _BINARY = {
     "|": _BIT_OR,
     "^": _BIT_XOR,
@@ -98,7 +109,10 @@ def _render(expr: Expr) -> tuple[str, int]:
             return f"{name}[{_list(indices)}]", _ATOM
         case Call(module, name, arguments):
             prefix = f"{module}." if module else ""
-            return f"{prefix}{name}({', '.join(_argument(a) for a in arguments)})", _ATOM
+            listed = ", ".join(_argument(a) for a in arguments)
+            if not module and name in REDUCTIONS and _BINDS.match(listed):
+                listed = f"({_argument(arguments[0])}){listed[len(_argument(arguments[0])) :]}"
+            return f"{prefix}{name}({listed})", _ATOM
         case Negate(operand):
             return f"-{_expression(operand, _UNARY)}", _UNARY
         case Not(operand):
@@ -123,16 +137,71 @@ def _render(expr: Expr) -> tuple[str, int]:
         case Logical(op, operands):
             level = _OR if op == "or" else _AND
             return f" {op} ".join(_expression(o, level + 1) for o in operands), level
+        case Divide() | Reduce() | Dot() | Softmax() | Chosen():
+            return _render_real(expr)
+        case _:
+            assert_never(expr)
+
+
+def _render_real(expr: Divide | Reduce | Dot | Softmax | Chosen) -> tuple[str, int]:
+    match expr:
+        case Divide(left, right):
+            return f"{_expression(left, _PRODUCT)} / {_expression(right, _UNARY)}", _PRODUCT
+        case Reduce(op, binders, body):
+            return f"{op}({', '.join(map(_binder, binders))}) {_expression(body, _REDUCTION)}", _REDUCTION
+        case Dot(left, right):
+            return f"{_row(left)} . {_row(right)}", _DOT
+        case Softmax(value, axis, where):
+            only = "" if where is None else f" where {format_expression(where)}"
+            return f"softmax({format_expression(value)} over {axis}{only})", _ATOM
+        case Chosen():
+            return _chosen(expr), _COMPARE
         case _:
             assert_never(expr)
 
 
 def _members(members: Expr) -> str:
     match members:
-        case Range():
-            return _expression(members, _COMPARE)
+        case Range(low, high):
+            return f"{_unruled(_expression(low, _BIT_OR))} .. {_expression(high, _BIT_OR)}"
+        case Chosen():
+            return _chosen(members)
         case _:
-            return _expression(members, _BIT_OR)
+            return _unruled(_expression(members, _BIT_OR))
+
+
+# At the start of an argument and of what follows `in`, these would be a binder and a rule.
+_BINDS = re.compile(r"\w+ (<|in) ")
+_RULED = re.compile(rf"({'|'.join(RULES)})\b")
+
+
+def _unruled(text: str) -> str:
+    return f"({text})" if _RULED.match(text) else text
+
+
+def _binder(binder: Binder) -> str:
+    if binder.inside is None:
+        return f"{binder.name} < {_expression(binder.bound or Number(0), _SUM)}"
+    last = "" if binder.bound is None else f"last {_expression(binder.bound, _SUM)} of "
+    return f"{binder.name} in {last}{binder.inside}"
+
+
+def _row(expr: Expr) -> str:
+    return format_expression(expr) if isinstance(expr, Index) else f"({format_expression(expr)})"
+
+
+def _chosen(rule: Chosen) -> str:
+    amount = _expression(rule.amount, _ATOM if rule.percent else _SUM)
+    if "% by" in amount or not (amount[0].isalnum() or amount[0] in "(_"):
+        # A remainder by what is called `by` is no percentage, and a rule is known by what follows it.
+        amount = f"({amount})"
+    if rule.percent:
+        amount += f"% of {rule.of}" if rule.of else "%"
+    text = f"{rule.rule} {amount} by {_expression(rule.by, _SUM)}"
+    for word, condition in (("counting", rule.counting), ("among", rule.among)):
+        if condition is not None:
+            text += f" {word} ({format_expression(condition)})"
+    return text
 
 
 def _argument(argument: Argument) -> str:
@@ -306,6 +375,12 @@ def _statement(statement: Statement) -> str:
             return f"let {name} = {format_expression(value)}"
         case Input(name, axis, type):
             return f"input {name}[{axis}]: {_type(type)}"
+        case Given(name, axes, type):
+            return f"input {name}[{', '.join(axes)}]: {_type(type)}"
+        case Axis(name, side, size):
+            return f"axis {name} = {side}" + ("" if size is None else f" // {_expression(size, _UNARY)}")
+        case Score(name, axes, value):
+            return f"let {name}[{', '.join(axes)}] = {format_expression(value)}"
         case Grid(axes, extents, cell):
             over = ", ".join(format_expression(e) for e in extents)
             of = "" if cell is None else f" of {format_expression(cell)}"

@@ -17,6 +17,10 @@ MAX_ERRORS = 20
 
 END = "$END"
 
+# Words that are keywords where what follows says so, and names everywhere else: before a binder, and after `in`.
+REDUCTIONS = frozenset(("sum", "mean", "max", "min"))
+RULES = frozenset(("top", "cover", "reach", "under"))
+
 # Control characters, surrogates, line separators and the bidirectional controls of CVE-2021-42574:
 # none of them belongs in a comment either. A carriage return may only precede a line feed.
 _FORBIDDEN = re.compile(
@@ -29,7 +33,7 @@ _WORD = re.compile(
       | (?P<NAME>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<DECIMAL>[0-9]+\.[0-9]+)
       | (?P<NUMBER>[0-9][0-9A-Za-z_]*)
-      | (?P<SYMBOL><<|>>|<=|>=|==|!=|//|\.\.|[-<>=+*%&^|()\[\]{},.:])
+      | (?P<SYMBOL><<|>>|<=|>=|==|!=|//|\.\.|[-<>=+*/%&^|()\[\]{},.:])
       | (?P<FOREIGN>[^\x00-\x7f]+)
       | (?P<OTHER>\"\"\"|.)""",
     re.VERBOSE,
@@ -82,7 +86,20 @@ def scan(source: Source, terminals: Mapping[str, str]) -> Scan:
     if foreign:
         raise CompileError(foreign[:MAX_ERRORS])
     result.words.append(Word(END, "", Span(source, len(text), len(text))))
+    for at, word in enumerate(result.words):
+        if word.text in REDUCTIONS | RULES | {"softmax"} and not _is_keyword(result.words, at):
+            word.type = "NAME"
     return result
+
+
+def _is_keyword(words: list[Word], at: int) -> bool:
+    """Whether a word that starts a reduction, a rule or a softmax does so here."""
+    after = [w.text for w in words[at + 1 : at + 4]]
+    if words[at].text in REDUCTIONS:
+        return len(after) == 3 and after[0] == "(" and after[1].isidentifier() and after[2] in ("<", "in")
+    if words[at].text in RULES:
+        return at > 0 and words[at - 1].text == "in" and (after[0] == "(" or after[0].replace("_", "a")[:1].isalnum())
+    return after[0] == "("
 
 
 def _matches(source: Source) -> list[re.Match[str]]:

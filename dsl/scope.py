@@ -7,7 +7,8 @@ from typing import Literal
 from .diagnostics import Diagnostic, did_you_mean
 from .loader import Module
 from .source import Span
-from .syntax import Call, PatternDef
+from .syntax import Call, Expr, Index, Name, PatternDef
+from .walk import walk
 
 # What a kernel only learns while it runs, and what it knows before.
 POSITIONS = frozenset(("q", "k"))
@@ -30,7 +31,30 @@ FUNCTIONS = {
     "ancestor": (1, 1),
 }
 
-Kind = Literal["number", "condition", "set", "list", "table", "input", "unknown"]
+Kind = Literal["number", "condition", "set", "list", "table", "input", "real", "score", "rows", "unknown"]
+PHRASES: dict[Kind, str] = {
+    "number": "a number",
+    "condition": "a condition",
+    "set": "a set",
+    "list": "a list",
+    "table": "a table",
+    "input": "an input",
+    "real": "a real number",
+    "score": "a score",
+    "rows": "a score of vectors",
+}
+SCORES_STAND = "scores stand in `let name[..] = ..`, and in a `keep` of their own"
+CURES: dict[tuple[Kind, Kind], str] = {
+    ("number", "set"): "sets stand to the right of `in`",
+    ("condition", "set"): "sets stand to the right of `in`",
+    ("number", "table"): "read one of its numbers, as in `t[h]`",
+    ("number", "input"): "read one of its numbers, as in `doc[q]`",
+    ("condition", "number"): "compare it with something, as in `e > 0`",
+    ("number", "real"): "numbers of pairs are integers: `int` or `tokens`",
+    ("number", "score"): SCORES_STAND,
+    ("number", "rows"): SCORES_STAND,
+}
+
 Uses = frozenset[str]
 NOTHING: Uses = frozenset()
 
@@ -47,6 +71,15 @@ class Value:
 UNKNOWN = Value("unknown")
 
 
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What an axis or a bound name counts: cells of an axis of one side; no tokens at all where the side is ""."""
+
+    side: str
+    axis: str
+    size: int | None
+
+
 @dataclass(slots=True)
 class Scope:
     """The names defined so far in one pattern; a name reported once is not reported again."""
@@ -56,6 +89,7 @@ class Scope:
     names: dict[str, Value] = field(default_factory=dict[str, Value])
     places: dict[str, Span | None] = field(default_factory=dict[str, Span | None])
     axes: tuple[str, ...] = ()
+    cells: dict[str, Cell] = field(default_factory=lambda: {side: Cell(side, side, 1) for side in ("q", "k")})
     later: frozenset[str] = frozenset()
     used: set[str] = field(default_factory=set[str])
     reported: set[str] = field(default_factory=set[str])
@@ -63,6 +97,10 @@ class Scope:
     def report(self, code: str, span: Span | None, message: str, hint: str = "") -> None:
         """Note one error and go on."""
         self.findings.append(Diagnostic(code, span, message, hint))
+
+    def touch(self, expr: Expr) -> None:
+        """Count as used what an expression mentions that is not looked into, because it is wrong as a whole."""
+        self.used.update(node.name for node, _ in walk(expr) if isinstance(node, Name | Index))
 
     def claim(self, name: str, span: Span | None) -> bool:
         """Whether a name is still free; if not, say so."""
@@ -125,6 +163,28 @@ class Scope:
             hint = did_you_mean(call.name, (*FUNCTIONS, *callables(self.module)))
             self.report("E002", call.span, f"unknown pattern or function `{call.name}`", hint)
         return None
+
+
+def check_side(name: str, kind: Kind, axis: str, uses: Uses, span: Span | None, scope: Scope) -> None:
+    """An index must speak of what its axis counts; reads inside it may turn one thing into another."""
+    if uses - POSITIONS - HEADS - LENGTHS - {"layer"}:
+        return
+    wrong: Uses = NOTHING
+    match axis:
+        case "query" | "key":
+            own, other = ("q", "k") if axis == "query" else ("k", "q")
+            wrong = uses & {other} if own not in uses else NOTHING
+            wrong |= uses & HEADS if not uses & POSITIONS else NOTHING
+        case "token":
+            wrong = uses & HEADS if not uses & POSITIONS else NOTHING
+        case "layer":
+            wrong = uses & (POSITIONS | HEADS | LENGTHS)
+        case _:
+            wrong = uses & (POSITIONS | LENGTHS)
+            wrong |= uses & {"layer"} if not uses & HEADS else NOTHING
+    if wrong:
+        message = f"`{name}` is {PHRASES[kind]} over the {axis} axis, and `{min(wrong)}` does not count that"
+        scope.report("E006", span, message)
 
 
 def callables(module: Module) -> Iterable[str]:

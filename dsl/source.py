@@ -39,3 +39,10 @@ class Span:
         """`file:line:col` of the first character."""
         line, column = self.source.position(self.start)
         return f"{self.source.path}:{line}:{column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Spans never count in equality: two spellings of one tree are equal."""
+
+    span: Span | None = field(default=None, kw_only=True, compare=False, repr=False)

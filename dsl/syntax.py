@@ -3,14 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .source import Span
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """Spans never count in equality: two spellings of one tree are equal."""
-
-    span: Span | None = field(default=None, kw_only=True, compare=False, repr=False)
+from .selection_syntax import Binder as Binder  # handed on, as `Node` is
+from .selection_syntax import Chosen, Divide, Dot, Reduce, Softmax
+from .source import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +152,11 @@ Expr = (
     | SetLiteral
     | ListLiteral
     | Logical
+    | Reduce
+    | Dot
+    | Divide
+    | Softmax
+    | Chosen
 )
 
 
@@ -219,7 +219,34 @@ class Input(Node):
     type: Type
 
 
-Statement = Keep | Require | Drop | Causal | Let | Grid | Input
+@dataclass(frozen=True, slots=True)
+class Axis(Node):
+    """`axis I = q // 128`: cells of so many tokens; `size` is None for `axis I = q`."""
+
+    name: str
+    side: Literal["q", "k"]
+    size: Expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score(Node):
+    """`let weight[I, J] = ..`: one number, or one row of numbers, for each cell."""
+
+    name: str
+    axes: tuple[str, ...]
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Node):
+    """`input gate[I, J]: float`: numbers, or rows (`vector`), given at call time for each cell."""
+
+    name: str
+    axes: tuple[str, ...]
+    type: Type
+
+
+Statement = Keep | Require | Drop | Causal | Let | Grid | Input | Axis | Score | Given
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,24 @@
 
 from collections.abc import Set
 from difflib import get_close_matches
+from itertools import pairwise
 
 from .diagnostics import Diagnostic
-from .scanner import END, Word
+from .scanner import END, REDUCTIONS, Word
 from .source import Span
 
-STATEMENTS = ("keep", "require", "drop", "causal", "let", "grid", "input")
+STATEMENTS = ("keep", "require", "drop", "causal", "let", "grid", "input", "axis")
 DEFINITIONS = ("pattern", "stack")
 # What may start a line of a stack or of its claims; `layers` and `heads` are variables too.
 LINES = ("coverage", "layers", "heads", "complete", "density", "reaches")
 STARTERS = frozenset((*STATEMENTS, *DEFINITIONS, *LINES, "import", "precompile"))
 
 # What other languages write, and what to read in its place so that the parser can go on.
-_REPAIRS = {";": "", "=": "==", "/": "//", "!": "not", "\\": ""}
+_REPAIRS = {";": "", "=": "==", "!": "not", "\\": ""}
 
 _HINTS = {
     ";": "statements need no `;`: each starts with its keyword",
     "=": "compare with `==`",
-    "/": "division is `//` and rounds down",
     "!": "write `not`",
     "\\": "line breaks mean nothing, so no `\\` is needed",
     "if": "there is no `if`: join conditions with `and`, `or`, `not`",
@@ -90,7 +90,7 @@ def _defines(words: list[Word], at: int) -> bool:
     if at == 0:
         return False
     before, after = words[at - 1].text, words[min(at + 1, len(words) - 1)].text
-    return before in ("let", "input", *DEFINITIONS, "as") or (before in ("(", ",") and after == ":")
+    return before in ("let", "input", "axis", *DEFINITIONS, "as") or (before in ("(", ",") and after == ":")
 
 
 def _pair(words: list[Word], at: int) -> tuple[Word, Word, str] | None:
@@ -123,6 +123,15 @@ def _opener(words: list[Word], at: int) -> Word | None:
     return None
 
 
+def _reduction(words: list[Word], at: int) -> str | None:
+    """The `sum` or its like whose arguments end before the word, which would go on after binders only."""
+    if not at or words[at - 1].text != ")":
+        return None
+    opener = _opener(words, at - 1)
+    name = next((a for a, b in pairwise(words[:at]) if b is opener), None)
+    return name.text if name is not None and name.text in REDUCTIONS else None
+
+
 def _wanted(expected: Set[str], opener: Word | None) -> str:
     """The expected words in human terms."""
     if "NUMBER" in expected and "(" in expected:
@@ -140,14 +149,16 @@ def _wanted(expected: Set[str], opener: Word | None) -> str:
         parts.append("a name")
     if "NUMBER" in expected:
         parts.append("an integer")
-    brackets = () if operand else ("(", "[")
+    brackets = () if operand or "=" in expected else ("(", "[")
     parts.extend(f"`{e}`" for e in (":", "over", "head_dim", *brackets, "{", "]", ")", ",") if e in expected)
     if "=" in expected and not operand:
         parts.append("`=`")
     if "}" in expected and (not operand or (opener is not None and opener.text == "{")):
         parts.append("`}`")
     if expected.isdisjoint(("keep", "and")):
-        parts.extend(f"`{e}`" for e in ("..", "every", "within", "at", "<") if e in expected)
+        parts.extend(
+            f"`{e}`" for e in ("..", "every", "within", "at", "<", "q", "k", "by", "of", "where") if e in expected
+        )
     if "keep" not in expected:
         parts.extend(f"`{e}`" for e in LINES if e in expected)
     parts.extend(f"`{e}`" for e in ("import", "precompile", *DEFINITIONS) if e in expected)
@@ -174,6 +185,8 @@ def _hint(words: list[Word], at: int, expected: Set[str], opener: Word | None) -
         # `keep if a` fails at `a`: the word before may be the one to explain.
         if near.text in _HINTS and (near is word or near.type == "NAME"):
             return _HINTS[near.text]
+    if (reduction := _reduction(words, at)) is not None:
+        return f"what `{reduction}` runs over: `{reduction}(i in I) ..`, `{reduction}(r < 16) ..`"
     if word.type == "NAME" and (close := get_close_matches(word.text, sorted(STARTERS & expected), 1, 0.7)):
         return f"did you mean `{close[0]}`?"
     if "}" in expected and (word.type == END or word.text in DEFINITIONS):

@@ -7,7 +7,7 @@ from itertools import chain
 from .diagnostics import Diagnostic
 from .loader import Module
 from .scope import FUNCTIONS, find_pattern
-from .syntax import Call, Input, PatternDef
+from .syntax import Axis, Call, Chosen, Definition, Given, Input, PatternDef, Score, StackDef, Statement
 from .walk import operands, walk
 
 
@@ -25,6 +25,24 @@ class _Visit:
     pattern: PatternDef
     pending: Iterator[Use]
     inputs: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def is_dynamic(definition: Definition) -> bool:
+    """Whether a pattern selects by content: scores decide which pairs it keeps, and it has no fixed mask."""
+    return selecting(definition) is not None
+
+
+def selecting(definition: Definition) -> Statement | None:
+    """The first statement of a pattern that has to do with scores; None where it is a fixed mask."""
+    if isinstance(definition, StackDef):
+        return None
+    return next((s for s in definition.statements if _selects(s)), None)
+
+
+def _selects(statement: Statement) -> bool:
+    if isinstance(statement, Axis | Score | Given):
+        return True
+    return any(isinstance(node, Chosen) for operand in operands(statement) for node, _ in walk(operand))
 
 
 def check_uses(module: Module) -> Iterator[Diagnostic]:

@@ -5,19 +5,24 @@ from typing import assert_never
 
 from .syntax import (
     Absolute,
+    Axis,
     Binary,
     Boolean,
     Call,
     Causal,
+    Chosen,
     Claim,
     Comparison,
     Coordinate,
     Decimal,
+    Divide,
+    Dot,
     Drop,
     Else,
     Every,
     Expr,
     File,
+    Given,
     Grid,
     Index,
     Input,
@@ -31,9 +36,12 @@ from .syntax import (
     Not,
     Number,
     Range,
+    Reduce,
     Require,
+    Score,
     Selection,
     SetLiteral,
+    Softmax,
     Statement,
 )
 
@@ -45,7 +53,9 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return ()
         case Negate(operand) | Not(operand) | Absolute(operand):
             return (operand,)
-        case Binary(_, left, right) | Range(left, right) | Membership(left, right):
+        case Binary(_, left, right) | Range(left, right) | Membership(left, right) | Dot(left, right):
+            return (left, right)
+        case Divide(left, right):
             return (left, right)
         case Comparison(operands) | Logical(_, operands) | Index(_, operands):
             return operands
@@ -53,6 +63,13 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return items
         case Call(_, _, arguments):
             return tuple(a.value for a in arguments)
+        case Reduce(_, binders, body):
+            return (*(b.bound for b in binders if b.bound is not None), body)
+        case Softmax(value, _, where):
+            return (value,) if where is None else (value, where)
+        case Chosen():
+            parts = (expr.amount, expr.by, expr.counting, expr.among)
+            return tuple(p for p in parts if p is not None)
         case _:
             assert_never(expr)
 
@@ -71,11 +88,13 @@ def operands(statement: Statement) -> tuple[Expr, ...]:
     match statement:
         case Keep(condition) | Require(condition) | Drop(condition):
             return (condition,)
-        case Let(_, value):
+        case Let(_, value) | Score(_, _, value):
             return (value,)
+        case Axis(_, _, size):
+            return () if size is None else (size,)
         case Grid(_, extents, cell):
             return extents if cell is None else (*extents, cell)
-        case Causal() | Input():
+        case Causal() | Input() | Given():
             return ()
         case _:
             assert_never(statement)

@@ -5,7 +5,7 @@ import torch
 from weft import importer
 
 importer.install()  # from here on, `import` finds .sparse files too
-from masks import power  # noqa: E402, it is masks/power.sparse
+from masks.power import power  # noqa: E402, it is masks/power.sparse
 
 N = 4096
 

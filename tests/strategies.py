@@ -13,6 +13,7 @@ from hypothesis import reject
 from hypothesis import strategies as st
 
 import weft
+from tests.selection_trees import binders, rules
 from tests.stack_trees import coverages, pile, stacks
 from weft.dsl import syntax as s
 from weft.dsl.automaton import SOFT
@@ -75,6 +76,11 @@ def _compound(items: st.SearchStrategy[s.Expr]) -> st.SearchStrategy[s.Expr]:
         st.builds(s.ListLiteral, tuples(items)),
         st.builds(s.Index, names, tuples(items)),
         st.builds(s.Call, st.none() | names, names, arguments),
+        st.builds(s.Divide, items, items),
+        st.builds(s.Dot, items, items),
+        st.builds(s.Reduce, st.sampled_from(("sum", "mean", "max", "min")), binders(names, items), items),
+        st.builds(s.Softmax, items, names, st.none() | items),
+        st.builds(s.Membership, items, rules(items), st.booleans()),
     )
 
 
@@ -110,6 +116,9 @@ def any_files() -> st.SearchStrategy[s.File]:
         st.builds(s.Let, names, expr),
         st.builds(s.Grid, some_names, tuples(expr), st.none() | expr),
         st.builds(s.Input, names, names, types),
+        st.builds(s.Given, names, some_names, st.builds(s.Type, st.sampled_from(("float", "vector")))),
+        st.builds(s.Axis, names, st.sampled_from(("q", "k")), st.none() | expr),
+        st.builds(s.Score, names, some_names, expr),
     )
     parameters = st.lists(st.builds(s.Parameter, names, types, st.none() | expr), max_size=3).map(tuple)
     body = st.lists(statements, max_size=4).map(tuple)

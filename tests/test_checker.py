@@ -123,7 +123,7 @@ def test_rejects(body: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [
-        ("x: float", ["E002"]),
+        ("x: double", ["E002"]),
         ("x: int = y, y: int = 1", ["E002"]),
         ("x: int = true, y: bool = 1", ["E003", "E003"]),
         ("x: table", ["E006"]),

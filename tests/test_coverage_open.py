@@ -1,6 +1,7 @@
 """What is left open: bounds that say too little, never too much; causality by inputs; analyses that stop."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,10 +88,8 @@ def test_causality_that_depends_on_an_input() -> None:
     text = "pattern mostly { input flag[token]: int  keep k <= q  keep k == q + 1 and flag[q] == 1 }"
     pattern, n = load_text(text), 16
     claims = ("complete", "reaches 20%")
-    open_, causal, not_causal = (
-        pattern.coverage(n, layers=1, claims=claims, **inputs)
-        for inputs in ({}, {"flag": np.zeros(n, int)}, {"flag": np.ones(n, int)})
-    )
+    flags: list[dict[str, Any]] = [{}, {"flag": np.zeros(n, int)}, {"flag": np.ones(n, int)}]
+    open_, causal, not_causal = (pattern.coverage(n, layers=1, claims=claims, **inputs) for inputs in flags)
     assert [v.status for v in open_.verdicts] == ["undecided", "holds"] and "causal" in open_.undecided
     assert [v.status for v in causal.verdicts] == ["holds", "holds"] and causal.causal
     assert [v.status for v in not_causal.verdicts] == ["fails", "holds"] and not not_causal.causal
@@ -158,14 +157,14 @@ def test_layers_in_a_modulus() -> None:
     [
         ({"n": 0}, "n is an integer, 1 to 2097152, not 0"),
         ({"n": 1 << 22}, "n is an integer"),
-        ({"layers": 0}, "layers is an integer"),
-        ({"head_dim": -5}, "head_dim is an integer"),
-        ({"heads": 100_000}, "heads is an integer, 1 to 65536"),
+        ({"n": 64, "layers": 0}, "layers is an integer"),
+        ({"n": 64, "head_dim": -5}, "head_dim is an integer"),
+        ({"n": 64, "heads": 100_000}, "heads is an integer, 1 to 65536"),
     ],
 )
-def test_wrong_numbers(arguments: dict[str, int], message: str) -> None:
+def test_wrong_numbers(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        load_text("causal_attention").coverage(**{"n": 64, **arguments})
+        load_text("causal_attention").coverage(**arguments)
 
 
 def test_numbers_of_numpy_and_one_claim() -> None:

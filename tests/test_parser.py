@@ -164,7 +164,6 @@ def test_twenty_errors_are_enough() -> None:
     [
         ("keep a; keep b;", "need no `;`"),
         ("keep a = b", "`==`"),
-        ("keep a / b < 2", "`//`"),
         ("keep !a", "`not`"),
         ("keep a && b", "`and`"),
         ("keep a || b < 3", "`or`"),
@@ -214,13 +213,14 @@ def test_keywords_are_no_names(text: str) -> None:
 
 
 def test_repaired_errors_do_not_cascade() -> None:
-    assert len(errors("pattern f { keep a = b; keep !a / 3 < 4; }")) == 5
+    assert len(errors("pattern f { keep a = b; keep !a < 4; }")) == 4
 
 
 @given(
     st.lists(
         st.sampled_from(
-            "keep pattern f { } ( ) | < in not 1 .. , = - ; stack over layers heads : every else coverage at n".split()
+            "keep pattern f { } ( ) | < in not 1 .. , = - ; stack over layers heads : every else coverage at n "
+            "axis sum softmax top in q by % last of [ ] let".split()
         )
     )
 )

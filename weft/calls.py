@@ -83,6 +83,10 @@ def attention(
     batch, heads, m, head_dim = q.shape
     kv_heads, n = k.shape[1], k.shape[2]
     factor = head_dim**-0.5 if scale is None else float(scale)
+    if pattern.dynamic:
+        from .selection import attention_by_selection
+
+        return attention_by_selection(pattern, q, k, v, factor, chosen, (layer, layers), tf32, inputs)
     mask = pattern.bind(heads, kv_heads, layer, layers)
     if not q.numel() or not k.numel():
         host_inputs(pattern, mask, inputs, n, m, heads, batch)

@@ -16,6 +16,7 @@ from .dsl.diagnostics import CompileError, Diagnostic
 from .dsl.loader import Module
 from .dsl.parser import parse_expression
 from .dsl.source import Source
+from .dsl.uses import is_dynamic
 from .dsl.walk import expressions, walk
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def check_pattern(pattern: Pattern) -> list[Diagnostic]:
     if pattern.missing:
         return []
     try:
+        if is_dynamic(pattern.definition):  # which keeps what the tensors say: there is no mask to judge
+            pattern.program(table_heads(pattern.definition.parameters, pattern.given) or USUAL_HEADS)
+            return []
         heads = natural_heads(pattern)
         mask = pattern.bind(heads)
     except CompileError as error:

@@ -67,11 +67,11 @@ def read_module(name: str) -> Module:
 
 def locate(name: str) -> str:
     """The path of a file or of a shipped pattern; raises UsageError."""
-    from .compiler.catalogue import names, shipped, stack_names
+    from .compiler.catalogue import names, selection_names, shipped, stack_names
     from .dsl.diagnostics import did_you_mean
 
     if name.isidentifier() and not os.path.exists(name):
-        known = (*names(), *stack_names())
+        known = (*names(), *stack_names(), *selection_names())
         if name not in known:
             hint = did_you_mean(name, known)
             close = f"; {hint}" if hint.startswith("did you mean") else ""
@@ -160,12 +160,17 @@ def run_show(arguments: Namespace) -> int:
     from .inputs import host_arrays
 
     pattern, n = chosen_pattern(arguments), arguments.n
-    heads = arguments.heads or natural_heads(pattern)
+    heads = 2 if pattern.dynamic else arguments.heads or natural_heads(pattern)
     if not 0 <= arguments.head < heads:
         raise UsageError(f"there is no head {arguments.head} among {heads}")
-    mask = pattern.bind(heads)
-    arrays = host_arrays(pattern, mask, arguments, n, n, heads)
-    picture = shades(mask, n, Shape(True, heads, heads), arrays, arguments.head)
+    if pattern.dynamic:
+        from .selection_trial import picture as chosen_picture
+
+        picture = chosen_picture(pattern, n, arguments.head)
+    else:
+        mask = pattern.bind(heads)
+        arrays = host_arrays(pattern, mask, arguments, n, n, heads)
+        picture = shades(mask, n, Shape(True, heads, heads), arrays, arguments.head)
     if arguments.svg:
         svg = draw_svg(picture, f"{pattern.name}, {n} tokens")
         if arguments.svg == "-":
@@ -178,7 +183,8 @@ def run_show(arguments: Namespace) -> int:
         print(json.dumps({"schema": "weft.show/1", **head, "cells": cells}))
     else:
         which = f", head {arguments.head} of {heads}" if heads > 1 else ""
-        print(f"{pattern.name}: {n} tokens{which}; █ all pairs kept, ░▒▓ some, blank none")
+        made = ", tensors made up" if pattern.dynamic else ""
+        print(f"{pattern.name}: {n} tokens{which}{made}; █ all pairs kept, ░▒▓ some, blank none")
         print(draw_text(picture))
     return 0
 

@@ -34,7 +34,7 @@ def coverage(
     kv_heads: int | None,
     head_dim: int,
     path: tuple[int, int] | None,
-    claims: Sequence[str],
+    claims: str | Sequence[str],
     inputs: Mapping[str, Any],
     element: int = 2,
     progress: Callable[[str], None] = lambda _: None,

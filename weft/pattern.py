@@ -16,6 +16,7 @@ from .dsl.diagnostics import CompileError, Diagnostic, did_you_mean
 from .dsl.loader import Module, load_file, load_text, search_roots
 from .dsl.source import Span
 from .dsl.syntax import File, PatternDef
+from .dsl.uses import is_dynamic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .compiler.coverage import Coverage
+    from .compiler.selection import Program
 
 # Positions up to which weft counts.
 MOST_TOKENS = 1 << 30
@@ -103,6 +105,22 @@ class Pattern:
             shape = Shape(True, key[0], key[1], layer, layers)
             self._masks[key] = lower(self.module, self.definition, self.given, shape)
         return self._masks[key]
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the pattern selects by content, so that it has no fixed mask."""
+        return is_dynamic(self.definition)
+
+    def program(self, heads: int = 1, kv_heads: int | None = None, layer: int = 0, layers: int = 1) -> Program:
+        """What a dynamic pattern scores and chooses; raises CompileError."""
+        from .compiler.lower_selection import lower_selection
+
+        key = (heads, heads if kv_heads is None else kv_heads, layer, layers)
+        self._check_heads(*key)
+        shape = Shape(True, key[0], key[1], layer, layers)
+        return self.remember(
+            ("program", *key), lambda: lower_selection(self.module, self.definition, self.given, shape)
+        )
 
     def _check_heads(self, heads: int, kv_heads: int, layer: int, layers: int) -> None:
         """Raise ValueError unless there can be such heads and such a layer."""
@@ -279,7 +297,7 @@ class Pattern:
         kv_heads: int | None = None,
         head_dim: int = 128,
         path: tuple[int, int] | None = None,
-        claims: tuple[str, ...] = (),
+        claims: str | tuple[str, ...] = (),
         **inputs: Any,
     ) -> Coverage:
         """What `layers` layers of this pattern let each of n tokens see; `path` is (key, query)."""

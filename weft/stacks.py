@@ -68,7 +68,7 @@ class Stack:
         kv_heads: int | None = None,
         head_dim: int = 128,
         path: tuple[int, int] | None = None,
-        claims: tuple[str, ...] = (),
+        claims: str | tuple[str, ...] = (),
         **inputs: Any,
     ) -> Coverage:
         """What the layers let each of n tokens see; `path` is (key, query), `claims` as in a `coverage` block."""

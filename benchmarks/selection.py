@@ -1,0 +1,106 @@
+"""Time and memory of dynamic patterns: choosing and attending, against dense attention in the same run.
+
+B = 1, 32 query and 8 key/value heads, head dim 128, bf16. `--n 32768 65536 131072`. Inputs have planted structure: keys
+near the query and a few key blocks score high. `top P%` rules force a density. Dense attention is causal, through
+`scaled_dot_product_attention` with cuDNN and with its FlashAttention-2 back end.
+"""
+
+import argparse
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+from triton.testing import do_bench
+
+import weft
+from weft.selection import select
+
+HEADS, GROUPS, HEAD_DIM = 32, 8, 128
+FOLDER = Path(__file__).resolve().parent.parent / "patterns" / "selection"
+FORCED = """pattern forced() {{
+    causal
+    axis i = q // 16
+    axis j = k // 16
+    axis I = q // 128
+    axis J = k // 128
+    let score[i, j] = (sum(r < 16) Q[i * 16 + 15 - r] . K[j * 16 + r]) * scale / 16
+    let weight[I, J] = sum(i in I, j in J) softmax(score[i, j] over j where j <= i)
+    keep J in top {percent}% of visible by weight[I, J] counting (J == I)
+}}"""
+
+
+def planted(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows that lean on slowly turning directions, so that near keys score high, and a few needles in the keys."""
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def noise(heads: int) -> torch.Tensor:
+        return torch.randn(1, heads, n, HEAD_DIM, generator=generator, device="cuda", dtype=torch.bfloat16)
+
+    turn = torch.arange(n, device="cuda")[:, None] / 3000 + torch.linspace(0, 6, HEAD_DIM, device="cuda")
+    near = (3 * torch.sin(turn)).to(torch.bfloat16)
+    q, k, v = noise(HEADS) + near, noise(GROUPS) + near, noise(GROUPS)
+    k[:, :, n // 3 : n // 3 + 128] += 2 * near.mean(0)
+    return q, k, v
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Median milliseconds."""
+    return cast(float, do_bench(call, warmup=25, rep=200, return_mode="median"))
+
+
+def dense(backend: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> float:
+    """Milliseconds of dense causal attention."""
+    k, v = (x.repeat_interleave(HEADS // GROUPS, 1) for x in (k, v))
+    with sdpa_kernel(backend):
+        return timed(lambda: scaled_dot_product_attention(q, k, v, is_causal=True))
+
+
+def row(name: str, pattern: weft.Pattern, qkv: tuple[torch.Tensor, ...], against: tuple[float, float]) -> str:
+    """One line of the table."""
+    q, k, v = qkv
+    n, program = q.shape[2], pattern.program(HEADS, GROUPS)
+    scale = HEAD_DIM**-0.5
+    choosing = timed(lambda: select(pattern, program, q, k, v, scale, {}))
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    pattern.attention(q, k, v)
+    extra = torch.cuda.max_memory_allocated() - held - q.numel() * 2
+    whole = timed(lambda: pattern.attention(q, k, v))
+    cells = select(pattern, program, q, k, v, scale, {})[0]
+    blocks = cells.kept.shape[2] * cells.kept.shape[3] / 2
+    density = float(cells.kept.sum()) / HEADS / blocks
+    share = extra / (2 * k.numel() * 2)
+    return (
+        f"| {name} | {n} | {100 * density:.1f} | {choosing:.1f} | {whole:.1f} | {100 * choosing / against[0]:.0f} | "
+        f"{against[0] / whole:.2f} | {against[1] / whole:.2f} | {100 * share:.0f} |"
+    )
+
+
+def main() -> None:
+    """The table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, nargs="+", default=[32768, 65536, 131072])
+    arguments = parser.parse_args()
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {datetime.date.today()}:\n")
+    print(
+        "| rule | N | density % | choosing ms | whole ms | choosing, % of cuDNN | over cuDNN | over FA2 "
+        "| extra, % of K, V |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for n in arguments.n:
+        qkv = planted(n)
+        against = dense(SDPBackend.CUDNN_ATTENTION, *qkv), dense(SDPBackend.FLASH_ATTENTION, *qkv)
+        print(f"| dense causal: cuDNN {against[0]:.1f} ms, FA2 {against[1]:.1f} ms | {n} | | | | | | | |", flush=True)
+        for name in ("xattention", "minference_blocks", "sparge_attention"):
+            print(row(name, weft.load(FOLDER / f"{name}.sparse"), qkv, against), flush=True)
+        for percent in (5, 10, 25, 50):
+            print(row(f"top {percent}%", weft.load(FORCED.format(percent=percent)), qkv, against), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The rules that keep cells by score: top, and the three of cumulative mass."""
+
+import math
+from fractions import Fraction
+from typing import assert_never
+
+import torch
+
+from ..compiler.selection import Chosen
+
+
+def choose(rule: Chosen, score: torch.Tensor, candidates: torch.Tensor, forced: torch.Tensor) -> torch.Tensor:
+    """The cells a rule keeps of each row (the last axis); `forced` candidates are kept and come first, NaN or not."""
+    real = candidates & ~score.isnan()
+    rank = torch.where(forced, 2, torch.where(real, 1, 0))
+    by_score = torch.sort(torch.where(real, score, float("-inf")), dim=-1, descending=True, stable=True).indices
+    by_rank = torch.sort(rank.gather(-1, by_score), dim=-1, descending=True, stable=True).indices
+    order = by_score.gather(-1, by_rank)
+    rank = rank.gather(-1, order)
+    # A NaN that is forced weighs nothing.
+    through = torch.where(real, score, 0.0).gather(-1, order).cumsum(-1)
+    before = torch.nn.functional.pad(through[..., :-1], (1, 0))
+    total = through[..., -1:]
+    match rule.rule:
+        case "top":
+            places = torch.arange(score.shape[-1], device=score.device)
+            kept = places < budget(rule, candidates.sum(-1, keepdim=True), score.shape[-1])
+        case "cover":
+            kept = _until(before >= rule.amount * total, rank)
+        case "reach":
+            # Sums rise, then fall where scores are negative: what counts is the first prefix that gets there.
+            reached = (torch.where(rank == 1, torch.maximum(before, through), float("-inf")) >= rule.amount).any(-1)
+            kept = _until(before >= rule.amount, rank) & reached[..., None]
+        case "under":
+            within = (rank > 0) & (through <= rule.amount)
+            kept = within.flip(-1).cummax(-1).values.flip(-1)
+            kept[..., 0] = True
+        case _:
+            assert_never(rule.rule)
+    kept = (rank == 2) | (kept & (rank == 1))
+    return torch.zeros_like(kept).scatter(-1, order, kept)
+
+
+def _until(stop: torch.Tensor, rank: torch.Tensor) -> torch.Tensor:
+    """Places before the first that stops; what is forced never does."""
+    return (stop & (rank < 2)).long().cumsum(-1) == 0
+
+
+def budget(rule: Chosen, count: torch.Tensor, total: int) -> torch.Tensor:
+    """How many cells `top` keeps where a row has `count` candidates of `total` cells; shares as decimals say them."""
+    if not rule.percent:
+        return torch.full_like(count, min(total, int(rule.amount)))
+    share = Fraction(str(rule.amount)) / 100
+    match rule.of:
+        case "total":
+            return torch.full_like(count, math.ceil(share * total))
+        case "visible":
+            return count.new_tensor([math.ceil(share * seen) for seen in range(total + 1)])[count]
+        case "triangle":
+            # floor(total - root) of an exact root: the least whole number whose square is not below.
+            square = math.ceil((1 - share) * total * total)
+            root = math.isqrt(square - 1) + 1 if square else 0
+            return torch.full_like(count, max(1, total - root))
+        case _:
+            assert_never(rule.of)

@@ -1,0 +1,325 @@
+"""Scores of a dynamic pattern as tensors: products of rows become matrix products over views, on any device.
+
+Values are laid out [batch, group, heads of the group, cells .., (row)]; an axis that a value does not depend on has no
+place in it. Queries may be asked for in chunks, so that nothing of all queries by all keys need be stored.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import assert_never
+
+import torch
+
+from ..compiler import ir
+from ..compiler.evaluate import number, truth
+from ..compiler.selection import (
+    Apply,
+    Arithmetic,
+    Below,
+    Binder,
+    Dot,
+    Inside,
+    Last,
+    Number,
+    Program,
+    Read,
+    Reduce,
+    Row,
+    Scale,
+    Softmax,
+    Term,
+)
+from .named import Value, apply, arithmetic, dot
+from .search import TORCH
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """The cells `start .. start + count` that a name runs through, of `size` tokens each; 0 for plain numbers."""
+
+    start: int
+    count: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The tensors of one call, in the evaluator's layout, and what was computed for keys alone."""
+
+    program: Program
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    scale: float
+    givens: Mapping[str, torch.Tensor]
+    kept: dict[tuple[str, tuple[str, ...]], Value] = field(default_factory=dict[tuple[str, tuple[str, ...]], Value])
+
+    @property
+    def n(self) -> int:
+        """Tokens; queries and keys are the same ones."""
+        return self.q.shape[3]
+
+    def domain(self, axis: str) -> Domain:
+        """All cells of an axis."""
+        size = next(one.size for one in self.program.axes if one.name == axis)
+        return Domain(0, -(-self.n // size), size)
+
+
+def call_of(
+    program: Program,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float,
+    givens: Mapping[str, torch.Tensor],
+) -> Call:
+    """q `[B, H, n, D]`, k and v `[B, G, n, D]`, inputs `[B or 1, H or 1, cells ..]`; computed in fp32, or fp64."""
+    batch, heads, n, width = q.shape
+    groups = k.shape[1]
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    spread = {
+        name: x.to(exact)
+        .expand(x.shape[0], heads, *x.shape[2:])
+        .reshape(x.shape[0], groups, heads // groups, *x.shape[2:])
+        for name, x in givens.items()
+    }
+    return Call(program, q.view(batch, groups, heads // groups, n, width), k[:, :, None], v[:, :, None], scale, spread)
+
+
+def evaluate(term: Term, call: Call, names: Mapping[str, Domain]) -> Value:
+    """The value of a term where each free name runs through its domain."""
+    match term:
+        case Number(value):
+            return _constant(call, value)
+        case Scale():
+            return _constant(call, call.scale)
+        case Row(source, index):
+            return _rows(source, index, call, names)
+        case Read(name, indices):
+            return _read(name, indices, call, names)
+        case Arithmetic(op, left, right):
+            return arithmetic(op, evaluate(left, call, names), evaluate(right, call, names))
+        case Apply(function, operand):
+            inner = evaluate(operand, call, names)
+            return replace(inner, tensor=getattr(torch, "neg" if function == "negate" else function)(inner.tensor))
+        case Dot(left, right):
+            return dot(evaluate(left, call, names), evaluate(right, call, names), ())
+        case Reduce():
+            return _reduce(term, call, names)
+        case Softmax():
+            return _softmax(term, call, names)
+        case _:
+            assert_never(term)
+
+
+def _exact(call: Call) -> torch.dtype:
+    return torch.float64 if call.q.dtype == torch.float64 else torch.float32
+
+
+def _constant(call: Call, value: float) -> Value:
+    return Value(torch.full((1, 1, 1), value, dtype=_exact(call), device=call.q.device))
+
+
+def coordinates(names: Mapping[str, Domain], axes: Sequence[str], device: torch.device) -> dict[str, torch.Tensor]:
+    """The cell numbers of each axis, shaped so that they broadcast over `axes`."""
+    out: dict[str, torch.Tensor] = {}
+    for place, axis in enumerate(axes):
+        shape = [1] * len(axes)
+        shape[place] = -1
+        domain = names[axis]
+        out[axis] = torch.arange(domain.start, domain.start + domain.count, device=device).view(shape)
+    return out
+
+
+def variables(expr: ir.Expr) -> list[str]:
+    """Names in an integer expression, in order of appearance."""
+    match expr:
+        case ir.Var(name):
+            return [name]
+        case ir.Binary(_, left, right):
+            return list(dict.fromkeys(chain(variables(left), variables(right))))
+        case ir.Const():
+            return []
+        case ir.Read(_, index):
+            return variables(index)
+        case _:
+            assert_never(expr)
+
+
+def _rows(source: str, index: ir.Expr, call: Call, names: Mapping[str, Domain]) -> Value:
+    x = {"Q": call.q, "K": call.k, "V": call.v}[source]
+    axes = tuple(name for name in variables(index) if name in names)
+    device = x.device
+    scalars = {"n": call.n, "m": call.n}
+    where = torch.as_tensor(number(index, coordinates(names, axes, device) | scalars, {}, TORCH), device=device)
+    where = where.expand([names[axis].count for axis in axes])
+    there = (where >= 0) & (where < call.n)
+    rows = x.index_select(3, where.clamp(0, call.n - 1).reshape(-1)).view(*x.shape[:3], *where.shape, x.shape[4])
+    return Value(rows * there[..., None], axes, True)
+
+
+def _read(name: str, indices: tuple[str, ...], call: Call, names: Mapping[str, Domain]) -> Value:
+    score = next((s for s in call.program.scores if s.name == name), None)
+    if score is None:
+        given = next(g for g in call.program.givens if g.name == name)
+        x = call.givens[name]
+        for place, index in enumerate(indices):
+            domain = names[index]
+            x = x.narrow(3 + place, domain.start, domain.count)
+        return Value(x, indices, given.vector)
+    own = {axis: names[index] for axis, index in zip(score.axes, indices, strict=True)}
+    whole = all(domain == call.domain(axis) for axis, domain in own.items() if not _asks(call, axis))
+    lasting = whole and not any(_asks(call, axis) for axis in own)
+    key = (name, score.axes)
+    if lasting and key in call.kept:
+        found = call.kept[key]
+    else:
+        found = evaluate(score.value, call, own)
+        if lasting:
+            call.kept[key] = found
+    renamed = dict(zip(score.axes, indices, strict=True))
+    return replace(found, axes=tuple(renamed[axis] for axis in found.axes))
+
+
+def _asks(call: Call, axis: str) -> bool:
+    """Whether an axis is of queries."""
+    return any(one.name == axis and one.side == "q" for one in call.program.axes)
+
+
+def inner_domain(binder: Binder, call: Call, names: Mapping[str, Domain]) -> Domain:
+    """What a binder runs through, for all cells of the axis it lies inside."""
+    match binder:
+        case Below(_, count):
+            return Domain(0, count, 0)
+        case Inside(_, outer, size):
+            domain = names[outer]
+            first = domain.start * domain.size // size
+            last = min((domain.start + domain.count) * domain.size, call.n)
+            return Domain(first, -(-last // size) - first, size)
+        case Last(_, _, count):
+            return Domain(max(0, call.n - count), min(count, call.n), 1)
+        case _:
+            assert_never(binder)
+
+
+def _reduce(term: Reduce, call: Call, names: Mapping[str, Domain]) -> Value:
+    inside = {b.name: inner_domain(b, call, names) for b in term.binders}
+    within = {**names, **inside}
+    plain = tuple(b.name for b in term.binders if not isinstance(b, Inside))
+    if term.op == "sum" and len(plain) == len(term.binders) and isinstance(term.body, Dot):
+        return dot(evaluate(term.body.left, call, within), evaluate(term.body.right, call, within), plain)
+    if term.op == "sum" and isinstance(term.body, Arithmetic) and term.body.op in ("*", "/"):
+        # What does not run with the binders leaves the sum, so that products of rows become one matrix product.
+        left, right = term.body.left, term.body.right
+        if not mentioned(right) & inside.keys():
+            return arithmetic(
+                term.body.op, _reduce(replace(term, body=left), call, names), evaluate(right, call, names)
+            )
+        if term.body.op == "*" and not mentioned(left) & inside.keys():
+            return arithmetic("*", evaluate(left, call, names), _reduce(replace(term, body=right), call, names))
+    body = evaluate(term.body, call, within)
+    for binder in term.binders:
+        body = _fold(term.op, body, binder, call, names, inside[binder.name])
+    return body
+
+
+def mentioned(term: Term) -> set[str]:
+    """Names a term mentions."""
+    match term:
+        case Number() | Scale():
+            return set()
+        case Row(_, index):
+            return set(variables(index))
+        case Read(_, indices):
+            return set(indices)
+        case Arithmetic(_, left, right) | Dot(left, right):
+            return mentioned(left) | mentioned(right)
+        case Apply(_, operand):
+            return mentioned(operand)
+        case Softmax(body, along, _):
+            return mentioned(body) | {along}
+        case Reduce(_, binders, body):
+            return (mentioned(body) - {b.name for b in binders}) | {b.outer for b in binders if isinstance(b, Inside)}
+        case _:
+            assert_never(term)
+
+
+NEUTRAL = {"sum": 0.0, "mean": 0.0, "max": float("-inf"), "min": float("inf")}
+
+
+def _fold(op: str, body: Value, binder: Binder, call: Call, names: Mapping[str, Domain], domain: Domain) -> Value:
+    """Reduce over one name; a name inside an axis leaves that axis behind."""
+    if not isinstance(binder, Inside):
+        axis = 3 + body.axes.index(binder.name) if binder.name in body.axes else None
+        left = tuple(name for name in body.axes if name != binder.name)
+        if axis is None:
+            return replace(body, tensor=body.tensor * domain.count if op == "sum" else body.tensor)
+        return replace(body, tensor=apply(op, body.tensor, axis), axes=left)
+    outer = names[binder.outer]
+    ratio = outer.size // binder.size
+    if binder.name not in body.axes:
+        body = Value(body.over((*body.axes, binder.name)), (*body.axes, binder.name), body.vector)
+        body = replace(
+            body,
+            tensor=body.tensor.expand(
+                *(domain.count if i == 3 + len(body.axes) - 1 else s for i, s in enumerate(body.tensor.shape))
+            ),
+        )
+    place = 3 + body.axes.index(binder.name)
+    x, missing = body.tensor, outer.count * ratio - domain.count
+    if missing:
+        pad = list(x.shape)
+        pad[place] = missing
+        x = torch.cat([x, x.new_full(pad, NEUTRAL[op])], place)
+    x = x.unflatten(place, (outer.count, ratio))
+    x = apply("sum" if op == "mean" else op, x, place + 1)
+    if op == "mean":
+        there = torch.full((outer.count,), ratio, dtype=x.dtype, device=x.device)
+        there[-1] = ratio - missing
+        x = x / there.view(*(-1 if i == place else 1 for i in range(x.ndim)))
+    return replace(body, tensor=x, axes=tuple(binder.outer if a == binder.name else a for a in body.axes))
+
+
+def _softmax(term: Softmax, call: Call, names: Mapping[str, Domain]) -> Value:
+    body = evaluate(term.body, call, names)
+    if term.where is None:
+        return replace(body, tensor=torch.softmax(body.tensor, 3 + body.axes.index(term.along)))
+    free = tuple(axis for axis in names if axis in condition_names(term.where))
+    axes = tuple(dict.fromkeys((*body.axes, *free)))
+    place = 3 + axes.index(term.along)
+    x = body.over(axes)
+    where = condition(term.where, call, names, axes)
+    x = torch.where(where, x, float("-inf"))
+    most = x.amax(place, keepdim=True)
+    x = torch.exp(x - torch.where(most == float("-inf"), 0.0, most))
+    total = x.sum(place, keepdim=True)
+    return Value(x / torch.where(total == 0, 1.0, total), axes)
+
+
+def condition_names(formula: ir.Formula) -> set[str]:
+    """Names in a condition."""
+    match formula:
+        case ir.Truth():
+            return set()
+        case ir.Compare(_, left, right):
+            return {*variables(left), *variables(right)}
+        case ir.InPowers(value, _):
+            return set(variables(value))
+        case ir.And(items) | ir.Or(items):
+            return set(chain.from_iterable(condition_names(item) for item in items))
+        case ir.Not(item):
+            return condition_names(item)
+        case _:
+            assert_never(formula)
+
+
+def condition(formula: ir.Formula, call: Call, names: Mapping[str, Domain], axes: Sequence[str]) -> torch.Tensor:
+    """Where a condition over cells holds, as far as it depends on `axes`, broadcasting over them."""
+    device = call.q.device
+    groups, each = call.q.shape[1], call.q.shape[2]
+    values = coordinates(names, axes, device) | {"n": call.n, "m": call.n}
+    tail = [1] * len(axes)
+    values["h"] = torch.arange(groups * each, device=device).view(groups, each, *tail)
+    values["g"] = torch.arange(groups, device=device).view(groups, 1, *tail)
+    return torch.as_tensor(truth(formula, values, {}, TORCH), device=device)

@@ -1,0 +1,151 @@
+"""Chosen cells to the tile lists of an attention kernel, on the device that chose them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..compiler.expand import TileLists
+from ..compiler.ir import Binary, Clause, Compare, Const, Expr, Mask, Read, Table, Var, conjunction, disjunction
+from ..compiler.pipeline import make_plan
+from ..compiler.plan import Plan, Region, Shape, Tiling
+from ..compiler.selection import Program
+from ..compiler.tables import Ints
+from .launch import DeviceLists
+from .tables import gather, tile_lists
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """What one choice kept, [B, H, query cells, key cells], and how many tokens its cells have."""
+
+    kept: torch.Tensor
+    query_size: int
+    key_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Which tiles have a pair and which are full: [H or 1, query tiles, key tiles], or with a batch before."""
+
+    touched: torch.Tensor
+    full: torch.Tensor
+
+
+def static_tiles(
+    mask: Mask, shape: Shape, tiling: Tiling, n: int, inputs: Mapping[str, Ints], device: torch.device
+) -> Tiles:
+    """The tiles of a mask that does not depend on content."""
+    plan = make_plan(mask, shape, tiling)
+    lists = tile_lists(plan, gather(plan, inputs, n, n).arrays, n, n, device)
+    heads = shape.heads if plan.per_head else 1
+    rows, columns = -(-n // tiling.block_m), -(-n // tiling.block_n)
+    row = np.repeat(np.arange(heads * rows), np.diff(lists.start))
+    full = np.arange(len(row)) < lists.split[row]
+    out = np.zeros((2, heads * rows, columns), dtype=bool)
+    out[0, row, lists.tiles[: len(row)]] = True
+    out[1, row[full], lists.tiles[: len(row)][full]] = True
+    touched, filled = torch.from_numpy(out).to(device).view(2, heads, rows, columns)
+    return Tiles(touched, filled)
+
+
+def tiles_of(cells: Cells, tiling: Tiling, n: int) -> Tiles:
+    """Tiles in which a choice kept some cell, and those of which it kept all."""
+    touched = full = cells.kept
+    for axis, cell, tile in ((2, cells.query_size, tiling.block_m), (3, cells.key_size, tiling.block_n)):
+        count = -(-n // tile)
+        first = torch.arange(count, device=touched.device) * tile // cell
+        last = (torch.arange(1, count + 1, device=touched.device) * tile).clamp(max=n).sub(1) // cell
+        if cell % tile == 0 or cell >= n:
+            touched, full = touched.index_select(axis, first), full.index_select(axis, first)
+        else:
+            touched = _counted(touched, axis, first, last) > 0
+            full = _counted(full, axis, first, last) == (last + 1 - first).view(
+                [-1 if a == axis else 1 for a in range(4)]
+            )
+    return Tiles(touched, full)
+
+
+def _counted(kept: torch.Tensor, axis: int, first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """How many cells are kept among `first .. last` of an axis."""
+    sums = kept.cumsum(axis, dtype=torch.int32)
+    before = sums.index_select(axis, (first - 1).clamp(min=0)) * (first > 0).view(
+        [-1 if a == axis else 1 for a in range(4)]
+    )
+    return sums.index_select(axis, last) - before
+
+
+def aligned(cells: Sequence[Cells], tiling: Tiling, n: int) -> bool:
+    """Whether every tile lies inside one cell of each choice."""
+    sides = ((c.query_size, tiling.block_m) for c in cells), ((c.key_size, tiling.block_n) for c in cells)
+    return all(cell % tile == 0 or cell >= n for side in sides for cell, tile in side)
+
+
+def plan_of(program: Program, cells: Sequence[Cells], shape: Shape, tiling: Tiling, exact: bool) -> Plan:
+    """The plan of a kernel that visits listed tiles; with `exact` its partial tiles look up which cells were kept."""
+    limits = program.limits
+    if exact:
+        reads = [Compare("==", Read(_name(c), _place(one)), Const(1)) for c, one in enumerate(cells)]
+        kept = disjunction((*(clause.formula for clause in program.keeps), *reads))
+        tables = tuple(Table(_name(c), "input", "none", _name(c)) for c in range(len(cells)))
+        clauses = (*limits.clauses, Clause("require", kept, "chosen"))
+        limits = replace(limits, clauses=clauses, tables=(*limits.tables, *tables))
+    inside = conjunction((limits.formula, Compare("<", Var("k"), Var("n"))))
+    return Plan(limits, shape, tiling, limits.formula, "table", (Region((), inside),), per_head=True)
+
+
+def _name(place: int) -> str:
+    return f"chosen{place}"
+
+
+def _place(cells: Cells) -> Expr:
+    """Where a pair's cell lies in the table of all heads."""
+    rows, columns = _cell_count(cells.query_size), _cell_count(cells.key_size)
+    row = Binary("//", Var("q"), Const(cells.query_size))
+    column = Binary("//", Var("k"), Const(cells.key_size))
+    return Binary("+", Binary("*", Binary("+", Binary("*", Var("h"), rows), row), columns), column)
+
+
+def _cell_count(size: int) -> Expr:
+    return Binary("//", Binary("+", Var("n"), Const(size - 1)), Const(size))
+
+
+def chosen_tables(cells: Sequence[Cells]) -> dict[str, torch.Tensor]:
+    """The tables that `plan_of` reads with `exact`: [B, H * query cells * key cells]."""
+    return {_name(c): one.kept.flatten(1).to(torch.int32) for c, one in enumerate(cells)}
+
+
+def combine(limits: Tiles, keeps: Tiles | None, chosen: Sequence[Tiles]) -> Tiles:
+    """Tiles of the whole pattern, [B, H, query tiles, key tiles]."""
+    touched = full = torch.zeros_like(chosen[0].touched)
+    for one in (*chosen, *([keeps] if keeps else [])):
+        touched, full = touched | one.touched, full | one.full
+    touched = touched & limits.touched
+    return Tiles(touched, full & limits.full)
+
+
+def device_lists(tiles: Tiles) -> DeviceLists:
+    """The lists that kernels read: each row's full tiles, then its partial ones; one spare tile at the end."""
+    batch = tiles.touched.shape[0]
+    kinds = torch.stack([tiles.full, tiles.touched & ~tiles.full], dim=-2).flatten(0, 2)
+    columns = kinds.shape[-1]
+    counts = kinds.sum(-1, dtype=torch.int32)
+    ends = counts.sum(-1, dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    start = torch.nn.functional.pad(ends, (1, 0))
+    rows = kinds.shape[0] // batch
+    # Every batch element has one more start than it has rows: its end, which is the next one's first.
+    starts = torch.stack([start[b * rows : (b + 1) * rows + 1] for b in range(batch)]).flatten()
+    splits = torch.nn.functional.pad((start[:-1] + counts[:, 0]).view(batch, rows), (0, 1)).flatten()
+    found = torch.nonzero(kinds.flatten())[:, 0] % columns
+    flat = torch.nn.functional.pad(found.to(torch.int32), (0, 1))
+    return DeviceLists(starts, splits, flat, rows + 1 if batch > 1 else 0)
+
+
+def host_lists(tiles: Tiles) -> list[TileLists]:
+    """The same lists for the CPU back end, one for each batch element."""
+    out: list[TileLists] = []
+    for b in range(tiles.touched.shape[0]):
+        one = device_lists(Tiles(tiles.touched[b : b + 1], tiles.full[b : b + 1]))
+        out.append(TileLists(one.start.numpy(), one.split[:-1].numpy(), one.tiles[:-1].numpy()))
+    return out

@@ -1,0 +1,222 @@
+"""One expression of a score: numbers and rows over cells, and conditions over cells."""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, assert_never
+
+from ..dsl import syntax as s
+from ..dsl.selection_syntax import Binder
+from ..dsl.source import Span
+from . import selection as ir
+from .ir import Expr, Formula, Var
+from .lower_expression import constant, fits, formula, number
+from .scope import Scope, fail
+from .walk import parts, variables
+
+# Names that a condition over cells may mention beside its cells.
+ALWAYS = frozenset(("h", "g", "n", "m"))
+
+Arithmetics = Literal["+", "-", "*", "/", "min", "max"]
+Functions = Literal["abs", "exp", "log", "sqrt", "negate"]
+_FOLDED: dict[Arithmetics, Callable[[float, float], float]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": lambda a, b: a / b,
+    "min": min,
+    "max": max,
+}
+
+# The cells each name counts; None for the plain numbers of `r < 16`.
+Cells = Mapping[str, ir.Axis | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What names mean in one pattern: `scope` knows the integers, the rest is ours."""
+
+    scope: Scope
+    floats: dict[str, float] = field(default_factory=dict[str, float])
+    axes: dict[str, ir.Axis] = field(default_factory=dict[str, ir.Axis])
+    # Scores and inputs, and whether their values are rows.
+    reads: dict[str, bool] = field(default_factory=dict[str, bool])
+
+
+def real(expr: s.Expr, names: Names, what: str) -> float:
+    """An expression whose value is known without the tensors."""
+    match term(expr, {}, names):
+        case ir.Number(value):
+            return value
+        case _:
+            fail("E004", expr.span, f"{what} must be known before the kernel runs", "use literals and parameters")
+
+
+def term(expr: s.Expr, cells: Cells, names: Names) -> ir.Term:
+    """The number, or the row of numbers, that an expression stands for where the names of `cells` vary."""
+    names.scope.spend(1, expr.span)
+    match expr:
+        case s.Decimal(text):
+            return ir.Number(float(text))
+        case s.Name("scale"):
+            return ir.Scale()
+        case s.Name(name) if name in names.floats:
+            return ir.Number(names.floats[name])
+        case s.Negate(operand):
+            return _apply("negate", term(operand, cells, names))
+        case s.Absolute(operand):
+            return _apply("abs", term(operand, cells, names))
+        case s.Call(None, "abs" | "exp" | "log" | "sqrt" as function, arguments):
+            return _apply(function, term(arguments[0].value, cells, names))
+        case s.Call(None, "min" | "max" as op, arguments):
+            first, *rest = (term(argument.value, cells, names) for argument in arguments)
+            for each in rest:
+                first = _arithmetic(op, first, each, expr.span)
+            return first
+        case s.Binary("+" | "-" | "*" as op, left, right):
+            return _arithmetic(op, term(left, cells, names), term(right, cells, names), expr.span)
+        case s.Divide(left, right):
+            return _arithmetic("/", term(left, cells, names), term(right, cells, names), expr.span)
+        case s.Index("Q" | "K" | "V" as source, (index,)):
+            return ir.Row(source, _token(index, cells, names))
+        case s.Index(name, indices) if name in names.reads:
+            return ir.Read(name, tuple(_cell(index, cells) for index in indices))
+        case s.Dot(left, right):
+            return ir.Dot(term(left, cells, names), term(right, cells, names))
+        case s.Reduce(op, binders, body):
+            inner, bound = dict(cells), list[ir.Binder]()
+            for each in binders:
+                bound.append(_bind(each, inner, names))
+            return ir.Reduce(op, tuple(bound), term(body, inner, names))
+        case s.Softmax(value, along, where):
+            met = None if where is None else condition_over(where, cells, names)
+            return ir.Softmax(term(value, cells, names), along, met)
+        case _:
+            return ir.Number(float(constant(expr, names.scope, "a number in a score")))
+
+
+def condition_over(expr: s.Expr, cells: Cells, names: Names) -> Formula:
+    """A condition in which the names of `cells` are variables."""
+    out = formula(expr, _integers(cells, names))
+    _closed(variables(out), cells, expr.span)
+    return out
+
+
+def _token(index: s.Expr, cells: Cells, names: Names) -> Expr:
+    """The index of a row: an integer over cells and bound names."""
+    scope = _integers(cells, names)
+    out = fits(number(index, scope), index.span, scope)
+    _closed(frozenset(p.name for p in parts(out) if isinstance(p, Var)), cells, index.span)
+    return out
+
+
+def _integers(cells: Cells, names: Names) -> Scope:
+    """The scope in which an axis is a variable rather than what it is of a token."""
+    kept = {name: meaning for name, meaning in names.scope.names.items() if name not in names.axes}
+    return replace(names.scope, names={**kept, **{name: Var(name) for name in cells}})
+
+
+def _closed(mentioned: frozenset[str], cells: Cells, span: Span | None) -> None:
+    stray = sorted(mentioned - cells.keys() - ALWAYS)
+    if stray:
+        fail("E003", span, f"`{stray[0]}` has no value here", f"what has: {', '.join(cells)}")
+
+
+def _cell(index: s.Expr, cells: Cells) -> str:
+    match index:
+        case s.Name(name) if cells.get(name) is not None:
+            return name
+        case _:
+            fail("E003", index.span, "a score is read at an axis, or at a name bound inside one")
+
+
+def _bind(binder: Binder, cells: dict[str, ir.Axis | None], names: Names) -> ir.Binder:
+    """One binder; its name joins `cells`, since the binders after it may lie inside it."""
+    name, span = binder.name, binder.span
+    count = 1 if binder.bound is None else constant(binder.bound, names.scope, "a binder's bound")
+    if count < 1:
+        fail("E005", span, f"`{name}` runs through nothing", "use 1 or more")
+    match binder.inside:
+        case None:
+            cells[name] = None
+            return ir.Below(name, count)
+        case "q" | "k" as side if binder.bound is not None:
+            cells[name] = ir.Axis(name, side, 1)
+            return ir.Last(name, side, count)
+        case outer:
+            around, own = cells.get(outer), names.axes.get(name)
+            if around is None or (own is not None and own.side != around.side):
+                fail("E003", span, f"`{name}` does not lie inside `{outer}`")
+            size = 1 if own is None else own.size
+            if around.size % size:
+                hint = "the finer size divides the coarser one"
+                fail("E005", span, f"cells of {around.size} tokens are not made of cells of {size}", hint)
+            cells[name] = ir.Axis(name, around.side, size)
+            return ir.Inside(name, outer, size)
+
+
+def _arithmetic(op: Arithmetics, left: ir.Term, right: ir.Term, span: Span | None) -> ir.Term:
+    """An operation, folded when constant."""
+    match op, left, right:
+        case "/", _, ir.Number(0.0):
+            fail("E004", span, "division by 0")
+        case _, ir.Number(a), ir.Number(b):
+            return ir.Number(_FOLDED[op](a, b))
+        case _:
+            return ir.Arithmetic(op, left, right)
+
+
+def _apply(function: Functions, operand: ir.Term) -> ir.Term:
+    match function, operand:
+        case "negate", ir.Number(value):
+            return ir.Number(-value)
+        case "abs", ir.Number(value):
+            return ir.Number(abs(value))
+        case _:
+            return ir.Apply(function, operand)
+
+
+def is_vector(value: ir.Term, reads: Mapping[str, bool]) -> bool:
+    """Whether a term is a row of numbers; `reads` says it of scores and inputs."""
+    match value:
+        case ir.Row():
+            return True
+        case ir.Read(name):
+            return reads[name]
+        case ir.Arithmetic(_, left, right):
+            return is_vector(left, reads) or is_vector(right, reads)
+        case ir.Apply(_, operand):
+            return is_vector(operand, reads)
+        case ir.Reduce(_, _, body):
+            return is_vector(body, reads)
+        case ir.Number() | ir.Scale() | ir.Dot() | ir.Softmax():
+            return False
+        case _:
+            assert_never(value)
+
+
+def free(value: ir.Term) -> frozenset[str]:
+    """The axes that a term depends on and does not bind."""
+    match value:
+        case ir.Number() | ir.Scale():
+            return frozenset()
+        case ir.Read(_, indices):
+            return frozenset(indices)
+        case ir.Row(_, index):
+            return frozenset(p.name for p in parts(index) if isinstance(p, Var)) - ALWAYS
+        case ir.Arithmetic(_, left, right) | ir.Dot(left, right):
+            return free(left) | free(right)
+        case ir.Apply(_, operand):
+            return free(operand)
+        case ir.Softmax(body, along, where):
+            met = frozenset[str]() if where is None else variables(where) - ALWAYS
+            return free(body) | met | {along}
+        case ir.Reduce(_, binders, body):
+            out = set(free(body))
+            for binder in reversed(binders):
+                out.discard(binder.name)
+                if isinstance(binder, ir.Inside):
+                    out.add(binder.outer)
+            return frozenset(out)
+        case _:
+            assert_never(value)

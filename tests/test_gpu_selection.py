@@ -1,0 +1,107 @@
+"""Dynamic patterns on a real GPU: the cells chosen, and exactly their pairs attended, in 16-bit kernels."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import weft
+from tests.brute import Bools
+from tests.oracle import assert_close
+from tests.test_selection import NAMES, PATTERNS, inputs_of
+from weft.codegen.select_reference import selected
+from weft.codegen.select_tiles import Cells
+from weft.compiler.dense import dense_mask
+from weft.compiler.ir import Mask
+from weft.compiler.plan import Shape
+from weft.selection import select
+
+pytestmark = pytest.mark.gpu
+
+HEADS, GROUPS = 4, 2
+# Cells that are tiles, cells of several tiles, and cells that no tile fits.
+SIZES: dict[str, list[dict[str, Any]]] = {
+    "xattention": [{"mass": 0.6}, {"block": 64, "stride": 8, "mass": 0.5}, {"block": 48, "stride": 12}],
+    "minference_blocks": [{"blocks": 5}, {"block": 128, "blocks": 3}, {"block": 40, "blocks": 7}],
+    "sparge_attention": [{"mass": 0.5}, {"block_q": 64, "block_k": 128, "mass": 0.3}],
+    "seer_attention": [{"threshold": 0.05}],
+    "moba": [{"block": 256, "blocks": 2}, {"block": 64, "blocks": 4}],
+}
+CASES = [(name, place) for name in NAMES for place in range(len(SIZES[name]))]
+
+
+def tensors(n: int, dtype: torch.dtype, whole: bool = False) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator("cuda").manual_seed(n)
+    made = [torch.randn(2, h, n, 64, generator=generator, device="cuda") for h in (HEADS, GROUPS, GROUPS)]
+    return tuple((x * 2).round().to(dtype) if whole else x.to(dtype) for x in made)
+
+
+def load(name: str, place: int) -> weft.Pattern:
+    return weft.load(PATTERNS / "selection" / f"{name}.sparse", **SIZES[name][place])
+
+
+def gates(name: str, n: int) -> dict[str, Any]:
+    cells = -(-n // 64)
+    made = {key: x[..., :1, :].expand(-1, -1, cells, -1) for key, x in inputs_of(name, n, HEADS, 2).items()}
+    generator = torch.Generator().manual_seed(1)
+    return {key: torch.randn(x.shape, generator=generator) for key, x in made.items()}
+
+
+def pairs(pattern: weft.Pattern, cells: list[Cells], n: int, b: int) -> Bools:
+    """[H, n, n]: what the chosen cells, the static clauses and the limits mean."""
+    program, shape = pattern.program(HEADS, GROUPS), Shape(True, HEADS, GROUPS)
+    kept = np.zeros((HEADS, n, n), dtype=bool)
+    for one in cells:
+        chosen = one.kept[b].cpu().numpy()
+        kept |= chosen.repeat(one.query_size, 1)[:, :n].repeat(one.key_size, 2)[:, :, :n]
+    for clause in program.keeps:
+        kept |= dense_mask(Mask("keep", (clause,)), n, n, shape, {})
+    return kept & dense_mask(program.limits, n, n, shape, {})
+
+
+@pytest.mark.parametrize("backend", ["auto", "triton"])
+@pytest.mark.parametrize("n", [100, 1024, 2000])
+@pytest.mark.parametrize(("name", "place"), CASES)
+def test_exactly_the_chosen_pairs(name: str, place: int, n: int, backend: str) -> None:
+    pattern, inputs = load(name, place), gates(name, n)
+    q, k, v = tensors(n, torch.bfloat16)
+    cells = select(pattern, pattern.program(HEADS, GROUPS), q, k, v, 0.125, inputs)
+    out, lse = pattern.attention(q, k, v, return_lse=True, backend=backend, **inputs)
+    for b in range(2):
+        part = (out[b : b + 1], lse[b : b + 1])
+        assert_close(part, q[b : b + 1], k[b : b + 1], v[b : b + 1], pairs(pattern, cells, n, b))
+
+
+@pytest.mark.parametrize("name", ["minference_blocks", "moba"])
+def test_scores_are_exact_where_numbers_are_whole(name: str) -> None:
+    """Scores of whole numbers have no rounding, ties included: the same pairs as by definition."""
+    pattern, n = load(name, 1), 1024
+    q, k, v = tensors(n, torch.bfloat16, whole=True)
+    a, b, c = (x.cpu().double() for x in (q, k, v))
+    right = selected(pattern.program(HEADS, GROUPS), a, b, c, 0.125, {})
+    cells = select(pattern, pattern.program(HEADS, GROUPS), q, k, v, 0.125, {})
+    for element in range(2):
+        assert np.array_equal(pairs(pattern, cells, n, element), right[element].numpy())
+
+
+@pytest.mark.parametrize("name", ["xattention", "sparge_attention"])
+def test_weights_differ_by_rounding_only(name: str) -> None:
+    pattern, n = load(name, 0), 2048
+    q, k, v = tensors(n, torch.bfloat16)
+    a, b, c = (x.cpu().double() for x in (q, k, v))
+    right = selected(pattern.program(HEADS, GROUPS), a, b, c, 0.125, {})
+    cells = select(pattern, pattern.program(HEADS, GROUPS), q, k, v, 0.125, {})
+    found = np.stack([pairs(pattern, cells, n, element) for element in range(2)])
+    assert (found != right.numpy()).mean() < 0.005
+
+
+def test_long_sequences_in_chunks() -> None:
+    """64K tokens, in bf16, with what the definition says for some rows of blocks."""
+    pattern, n = weft.load(PATTERNS / "selection" / "xattention.sparse"), 1 << 16
+    q, k, v = (torch.randn(1, h, n, 128, device="cuda", dtype=torch.bfloat16) for h in (4, 1, 1))
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    out = pattern.attention(q, k, v)
+    assert out.isfinite().all()
+    assert torch.cuda.max_memory_allocated() - before < 2 << 30

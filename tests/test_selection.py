@@ -1,0 +1,174 @@
+"""Dynamic patterns end to end: what the tiled back ends choose and attend to, against the dense definition."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import weft
+from tests.brute import PATTERNS
+from weft.codegen import select as select_module
+from weft.codegen.select_reference import selected
+from weft.codegen.select_tiles import Cells, Tiles, aligned, device_lists, tiles_of
+from weft.compiler.plan import Tiling
+
+# Arguments for small lengths, so that cells are chosen and left out.
+SMALL: dict[str, dict[str, Any]] = {
+    "xattention": {"block": 32, "stride": 8, "mass": 0.8},
+    "minference_blocks": {"block": 16, "blocks": 4},
+    "sparge_attention": {"block_q": 32, "block_k": 16, "mass": 0.5},
+    "seer_attention": {"block": 16, "threshold": 0.05},
+    "moba": {"block": 32, "blocks": 3},
+}
+NAMES = sorted(path.stem for path in (PATTERNS / "selection").glob("*.sparse"))
+
+
+def pattern_of(name: str) -> weft.Pattern:
+    return weft.load(PATTERNS / "selection" / f"{name}.sparse", **SMALL[name])
+
+
+def tensors(n: int, heads: int, groups: int, batch: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(n)
+    return tuple(
+        torch.randn(batch, count, n, 32, generator=generator, dtype=dtype) for count in (heads, groups, groups)
+    )
+
+
+def inputs_of(name: str, n: int, heads: int, batch: int) -> dict[str, Any]:
+    if name != "seer_attention":
+        return {}
+    generator = torch.Generator().manual_seed(n)
+    cells = -(-n // SMALL[name]["block"])
+    return {key: torch.randn(batch, heads, cells, 8, generator=generator) for key in ("gate_q", "gate_k")}
+
+
+def test_every_shipped_selection_is_here() -> None:
+    assert sorted(SMALL) == NAMES
+
+
+@pytest.mark.parametrize("n", [1, 63, 100, 257, 513])
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunk by chunk and at once, with grouped heads and a batch."""
+    pattern, batch, heads = pattern_of(name), 2, 4
+    q, k, v = tensors(n, heads, 2, batch, torch.float64)
+    inputs = inputs_of(name, n, heads, batch)
+    right, lse = pattern.attention(q, k, v, backend="reference", return_lse=True, **inputs)
+    for size in (1 << 28, 1 << 14):
+        monkeypatch.setattr(select_module, "MAP_BYTES", size)
+        out, found = pattern.attention(q, k, v, backend="cpu", return_lse=True, **inputs)
+        torch.testing.assert_close(out, right, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(found, lse, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exact_pairs(name: str) -> None:
+    """What was attended, read off the output: queries of zeros weigh all keys alike, so scores come from a copy."""
+    pattern, n, heads = pattern_of(name), 130, 2
+    q, k, _ = tensors(n, heads, 1, 1, torch.float64)
+    inputs = inputs_of(name, n, heads, 1)
+    kept = selected(pattern.program(heads, 1), q, k, k, 32**-0.5, inputs)
+    # V holds one-hot rows, 32 keys at a time; what comes out is nonzero where a key was attended.
+    found = torch.zeros_like(kept)
+    for first in range(0, n, 32):
+        v = torch.zeros(1, 1, n, 32, dtype=torch.float64)
+        count = min(32, n - first)
+        v[0, 0, first : first + count, :count] = torch.eye(count, dtype=torch.float64)
+        out = pattern.attention(q, k, v, backend="cpu", **inputs)
+        found[..., first : first + count] = out[..., :count] != 0
+    assert torch.equal(found, kept)
+
+
+RULES = [
+    "keep J in top {a} by s[I, J]",
+    "keep J in top {a}0% of visible by s[I, J] counting (J == I)",
+    "keep J in cover 0.{a} by w[I, J] counting (J == 0 or J == I)",
+    "keep J in reach 0.{a} by w[I, J]",
+    "keep J in under 0.{a} by w[I, J] among (I - J < 3)",
+    "keep w[I, J] >= 0.{a}",
+    "keep J in top {a} by p[J]",
+    "keep k in top {a}0 by c[k] counting (k < 3)",
+    "keep J in top {a} by s[I, J] keep q - k < 9",
+    "keep J in top {a} by s[I, J] drop k == 5",
+]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(RULES),
+    st.integers(1, 9),
+    st.integers(1, 90),
+    st.sampled_from([(8, 8), (16, 8), (5, 7), (24, 32), (1, 16), (64, 64)]),
+    st.sampled_from([1, 2]),
+)
+def test_rules(rule: str, amount: int, n: int, sizes: tuple[int, int], groups: int) -> None:
+    """Any cells, those too that no tile fits: then the kernel looks up which cells were kept."""
+    text = f"""pattern p {{
+        causal
+        axis I = q // {sizes[0]}
+        axis J = k // {sizes[1]}
+        let mq[I] = mean(t in I) Q[t]
+        let mk[J] = mean(t in J) K[t]
+        let s[I, J] = mq[I] . mk[J]
+        let w[I, J] = softmax(s[I, J] * scale over J where J * {sizes[1]} < (I + 1) * {sizes[0]})
+        let c[k] = sum(t in last 4 of q) softmax(Q[t] . K[k] * scale over k where k <= t)
+        let p[J] = max(t in J) c[t]
+        {rule.format(a=amount)}
+    }}"""
+    pattern = weft.load(text)
+    q, k, v = tensors(n, 2, groups, 1, torch.float64)
+    out = pattern.attention(q, k, v, backend="cpu")
+    torch.testing.assert_close(out, pattern.attention(q, k, v, backend="reference"), rtol=1e-9, atol=1e-9)
+
+
+@given(st.integers(1, 70), st.integers(1, 24), st.integers(1, 24), st.integers(0, 2**32))
+def test_cells_to_tiles(n: int, rows: int, columns: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    kept = rng.random((1, 1, -(-n // rows), -(-n // columns))) < 0.5
+    cells, tiling = Cells(torch.from_numpy(kept), rows, columns), Tiling(16, 8)
+    pairs = kept[0, 0].repeat(rows, 0)[:n].repeat(columns, 1)[:, :n]
+    found = tiles_of(cells, tiling, n)
+    for i in range(-(-n // 16)):
+        for j in range(-(-n // 8)):
+            tile = pairs[i * 16 : (i + 1) * 16, j * 8 : (j + 1) * 8]
+            assert bool(found.touched[0, 0, i, j]) == tile.any() and bool(found.full[0, 0, i, j]) == tile.all()
+            if aligned([cells], tiling, n):
+                assert tile.any() == tile.all()
+
+
+def test_lists() -> None:
+    rng = np.random.default_rng(0)
+    touched = torch.from_numpy(rng.random((2, 3, 4, 9)) < 0.5)
+    full = touched & torch.from_numpy(rng.random((2, 3, 4, 9)) < 0.5)
+    lists = device_lists(Tiles(touched, full))
+    for b in range(2):
+        for row in range(12):
+            at = b * lists.step + row
+            begin, middle, end = int(lists.start[at]), int(lists.split[at]), int(lists.start[at + 1])
+            kinds = full[b].flatten(0, 1)[row], (touched & ~full)[b].flatten(0, 1)[row]
+            assert lists.tiles[begin:middle].tolist() == kinds[0].nonzero()[:, 0].tolist()
+            assert lists.tiles[middle:end].tolist() == kinds[1].nonzero()[:, 0].tolist()
+
+
+def test_wrong_calls(tmp_path: Path) -> None:
+    pattern = pattern_of("seer_attention")
+    q, k, v = tensors(64, 2, 1, 1, torch.float32)
+    right = inputs_of("seer_attention", 64, 2, 1)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "needs the input `gate_q`"),
+        ({"gate_q": right["gate_q"]}, "needs the input `gate_k`"),
+        (right | {"gate": 1}, "has no input `gate`"),
+        (right | {"gate_q": right["gate_q"][:, :, :3]}, r"input `gate_q` is \[1, 2, 3, 8\], wanted"),
+    ]
+    for inputs, message in cases:
+        with pytest.raises(weft.TensorError, match=message):
+            pattern.attention(q, k, v, **inputs)
+    with pytest.raises(weft.TensorError, match="as many queries as keys"):
+        pattern_of("moba").attention(q[:, :, :9], k, v)
+    for call in (lambda: pattern.mask(64), lambda: pattern.plan(64), lambda: pattern.coverage(64)):
+        with pytest.raises(weft.CompileError, match="by content"):
+            call()
