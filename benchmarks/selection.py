@@ -49,7 +49,7 @@ def planted(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def timed(call: Callable[[], Any]) -> float:
     """Median milliseconds."""
-    return cast(float, do_bench(call, warmup=25, rep=200, return_mode="median"))
+    return cast(float, do_bench(call, warmup=25, rep=600, return_mode="median"))
 
 
 def dense(backend: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> float:

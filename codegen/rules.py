@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 from typing import assert_never
 
 import torch
@@ -12,11 +13,11 @@ from ..compiler.selection import Chosen
 def choose(rule: Chosen, score: torch.Tensor, candidates: torch.Tensor, forced: torch.Tensor) -> torch.Tensor:
     """The cells a rule keeps of each row (the last axis); `forced` candidates are kept and come first, NaN or not."""
     real = candidates & ~score.isnan()
-    rank = torch.where(forced, 2, torch.where(real, 1, 0))
-    by_score = torch.sort(torch.where(real, score, float("-inf")), dim=-1, descending=True, stable=True).indices
-    by_rank = torch.sort(rank.gather(-1, by_score), dim=-1, descending=True, stable=True).indices
-    order = by_score.gather(-1, by_rank)
-    rank = rank.gather(-1, order)
+    # One sort: infinities are left to what is forced and to what is no candidate.
+    limits = torch.finfo(score.dtype)
+    keys = torch.where(real, score.clamp(limits.min, limits.max), float("-inf")).masked_fill(forced, float("inf"))
+    order = torch.sort(keys, dim=-1, descending=True, stable=True).indices
+    rank = torch.where(forced, 2, torch.where(real, 1, 0)).to(torch.int8).gather(-1, order)
     # A NaN that is forced weighs nothing.
     through = torch.where(real, score, 0.0).gather(-1, order).cumsum(-1)
     before = torch.nn.functional.pad(through[..., :-1], (1, 0))
@@ -41,6 +42,12 @@ def choose(rule: Chosen, score: torch.Tensor, candidates: torch.Tensor, forced: 
     return torch.zeros_like(kept).scatter(-1, order, kept)
 
 
+@lru_cache(maxsize=64)
+def shares(share: Fraction, total: int) -> tuple[int, ...]:
+    """A share of 0, 1, .. total things, rounded up."""
+    return tuple(math.ceil(share * seen) for seen in range(total + 1))
+
+
 def _until(stop: torch.Tensor, rank: torch.Tensor) -> torch.Tensor:
     """Places before the first that stops; what is forced never does."""
     return (stop & (rank < 2)).long().cumsum(-1) == 0
@@ -55,7 +62,7 @@ def budget(rule: Chosen, count: torch.Tensor, total: int) -> torch.Tensor:
         case "total":
             return torch.full_like(count, math.ceil(share * total))
         case "visible":
-            return count.new_tensor([math.ceil(share * seen) for seen in range(total + 1)])[count]
+            return torch.tensor(shares(share, total), device=count.device)[count]
         case "triangle":
             # floor(total - root) of an exact root: the least whole number whose square is not below.
             square = math.ceil((1 - share) * total * total)

@@ -12,7 +12,8 @@ from typing import assert_never
 import torch
 
 from ..compiler import ir
-from ..compiler.evaluate import number, truth
+from ..compiler.evaluate import truth
+from ..compiler.intervals import Interval, verdict
 from ..compiler.selection import (
     Apply,
     Arithmetic,
@@ -32,15 +33,8 @@ from ..compiler.selection import (
 )
 from .named import Value, apply, arithmetic, dot
 from .search import TORCH
-
-
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """The cells `start .. start + count` that a name runs through, of `size` tokens each; 0 for plain numbers."""
-
-    start: int
-    count: int
-    size: int
+from .views import Domain, coordinates, rows, variables
+from .weigh import group_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +89,7 @@ def evaluate(term: Term, call: Call, names: Mapping[str, Domain]) -> Value:
         case Scale():
             return _constant(call, call.scale)
         case Row(source, index):
-            return _rows(source, index, call, names)
+            return rows({"Q": call.q, "K": call.k, "V": call.v}[source], index, names)
         case Read(name, indices):
             return _read(name, indices, call, names)
         case Arithmetic(op, left, right):
@@ -119,44 +113,6 @@ def _exact(call: Call) -> torch.dtype:
 
 def _constant(call: Call, value: float) -> Value:
     return Value(torch.full((1, 1, 1), value, dtype=_exact(call), device=call.q.device))
-
-
-def coordinates(names: Mapping[str, Domain], axes: Sequence[str], device: torch.device) -> dict[str, torch.Tensor]:
-    """The cell numbers of each axis, shaped so that they broadcast over `axes`."""
-    out: dict[str, torch.Tensor] = {}
-    for place, axis in enumerate(axes):
-        shape = [1] * len(axes)
-        shape[place] = -1
-        domain = names[axis]
-        out[axis] = torch.arange(domain.start, domain.start + domain.count, device=device).view(shape)
-    return out
-
-
-def variables(expr: ir.Expr) -> list[str]:
-    """Names in an integer expression, in order of appearance."""
-    match expr:
-        case ir.Var(name):
-            return [name]
-        case ir.Binary(_, left, right):
-            return list(dict.fromkeys(chain(variables(left), variables(right))))
-        case ir.Const():
-            return []
-        case ir.Read(_, index):
-            return variables(index)
-        case _:
-            assert_never(expr)
-
-
-def _rows(source: str, index: ir.Expr, call: Call, names: Mapping[str, Domain]) -> Value:
-    x = {"Q": call.q, "K": call.k, "V": call.v}[source]
-    axes = tuple(name for name in variables(index) if name in names)
-    device = x.device
-    scalars = {"n": call.n, "m": call.n}
-    where = torch.as_tensor(number(index, coordinates(names, axes, device) | scalars, {}, TORCH), device=device)
-    where = where.expand([names[axis].count for axis in axes])
-    there = (where >= 0) & (where < call.n)
-    rows = x.index_select(3, where.clamp(0, call.n - 1).reshape(-1)).view(*x.shape[:3], *where.shape, x.shape[4])
-    return Value(rows * there[..., None], axes, True)
 
 
 def _read(name: str, indices: tuple[str, ...], call: Call, names: Mapping[str, Domain]) -> Value:
@@ -209,6 +165,9 @@ def _reduce(term: Reduce, call: Call, names: Mapping[str, Domain]) -> Value:
     plain = tuple(b.name for b in term.binders if not isinstance(b, Inside))
     if term.op == "sum" and len(plain) == len(term.binders) and isinstance(term.body, Dot):
         return dot(evaluate(term.body.left, call, within), evaluate(term.body.right, call, within), plain)
+    if term.op == "sum" and isinstance(term.body, Softmax) and (binder := _along(term.binders, term.body, names)):
+        rest = replace(term, binders=tuple(b for b in term.binders if b != binder))
+        return _folded(rest, _weights(term.body, binder, call, within), call, names, inside)
     if term.op == "sum" and isinstance(term.body, Arithmetic) and term.body.op in ("*", "/"):
         # What does not run with the binders leaves the sum, so that products of rows become one matrix product.
         left, right = term.body.left, term.body.right
@@ -218,10 +177,73 @@ def _reduce(term: Reduce, call: Call, names: Mapping[str, Domain]) -> Value:
             )
         if term.body.op == "*" and not mentioned(left) & inside.keys():
             return arithmetic("*", evaluate(left, call, names), _reduce(replace(term, body=right), call, names))
-    body = evaluate(term.body, call, within)
+    return _folded(term, evaluate(term.body, call, within), call, names, inside)
+
+
+def _folded(term: Reduce, body: Value, call: Call, names: Mapping[str, Domain], inside: Mapping[str, Domain]) -> Value:
+    """A body reduced over each binder in turn."""
     for binder in term.binders:
         body = _fold(term.op, body, binder, call, names, inside[binder.name])
     return body
+
+
+def _along(binders: Sequence[Binder], body: Softmax, names: Mapping[str, Domain]) -> Inside | None:
+    """The binder that a softmax runs along, where it covers the whole axis, so that sums can be taken at once."""
+    found = next((b for b in binders if isinstance(b, Inside) and b.name == body.along), None)
+    return found if found and body.where is not None and names[found.outer].start == 0 else None
+
+
+def _weights(term: Softmax, binder: Inside, call: Call, names: Mapping[str, Domain]) -> Value:
+    """A softmax summed over the cells inside each cell of an axis."""
+    assert term.where is not None
+    outer, domain = names[binder.outer], names[term.along]
+    ratio = outer.size // binder.size
+    # Keys that the condition excludes for all of these queries are not even scored.
+    seen = min(domain.count, -(-reach(term.where, term.along, call, names) // ratio) * ratio)
+    names = {**names, term.along: replace(domain, count=max(1, seen))}
+    factor, body = _peeled(term.body, call, names)
+    others = tuple(axis for axis in body.axes if axis != term.along)
+    others += tuple(axis for axis in names if axis in condition_names(term.where) and axis not in body.axes)
+    axes = (*(axis for axis in others if axis != term.along), term.along)
+    sums = group_sums(body.over(axes), condition(term.where, call, names, axes), factor, ratio)
+    sums = torch.nn.functional.pad(sums, (0, outer.count - sums.shape[-1]))
+    return Value(sums, (*axes[:-1], binder.outer))
+
+
+def reach(where: ir.Formula, along: str, call: Call, names: Mapping[str, Domain]) -> int:
+    """Cells of an axis past which a condition fails for all other names' cells, by bounds."""
+    heads = call.q.shape[1] * call.q.shape[2]
+    boxes = {name: Interval(domain.start, domain.start + domain.count - 1) for name, domain in names.items()}
+    boxes |= {"n": Interval(call.n, call.n), "m": Interval(call.n, call.n)}
+    boxes |= {"h": Interval(0, heads - 1), "g": Interval(0, call.q.shape[1] - 1)}
+    low, high = 0, names[along].count
+    while low < high:
+        middle = (low + high) // 2
+        if verdict(where, {**boxes, along: Interval(middle, names[along].count - 1)}, {}).may:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _peeled(term: Term, call: Call, names: Mapping[str, Domain]) -> tuple[float, Value]:
+    """A term as a positive number times a value: a softmax can multiply as it goes."""
+    match term:
+        case Arithmetic("*" | "/" as op, left, Number() | Scale() as right):
+            number = call.scale if isinstance(right, Scale) else right.value
+            if number > 0:
+                factor, body = _peeled(left, call, names)
+                return factor * number if op == "*" else factor / number, body
+        case Read(name, indices):
+            score = next((s for s in call.program.scores if s.name == name), None)
+            if score and any(_asks(call, axis) for axis in score.axes):
+                own = {axis: names[index] for axis, index in zip(score.axes, indices, strict=True)}
+                factor, body = _peeled(score.value, call, own)
+                renamed = dict(zip(score.axes, indices, strict=True))
+                return factor, replace(body, axes=tuple(renamed[axis] for axis in body.axes))
+        case _:
+            pass
+    return 1.0, evaluate(term, call, names)
 
 
 def mentioned(term: Term) -> set[str]:

@@ -6,10 +6,11 @@ from typing import assert_never
 import torch
 
 from ..compiler import ir
-from ..compiler.selection import Chosen, Threshold
+from ..compiler.selection import Chosen, Reduce, Softmax, Threshold
 from .named import Value
 from .rules import choose
-from .scores import Call, Domain, condition, evaluate
+from .scores import Call, condition, evaluate
+from .views import Domain
 
 # Bytes of one map of scores; queries come in chunks of as many cells as fit.
 MAP_BYTES = 1 << 28
@@ -22,14 +23,37 @@ def chosen_cells(choice: Chosen | Threshold, call: Call, possible: torch.Tensor)
     """
     key = call.domain(choice.key) if choice.key else Domain(0, 1, call.n)
     query = call.domain(choice.query) if choice.query else Domain(0, 1, call.n)
-    row_bytes = 4 * call.q.shape[1] * call.q.shape[2] * call.q.shape[0] * finest(call, choice)
-    step = max(1, min(query.count, MAP_BYTES // max(1, row_bytes)))
     parts: list[torch.Tensor] = []
-    for first in range(0, query.count, step):
-        rows = Domain(first, min(step, query.count - first), query.size)
+    for first, last in chunks(choice, call, possible):
+        rows = Domain(first, last - first, query.size)
         names = ({choice.query: rows} if choice.query else {}) | ({choice.key: key} if choice.key else {})
         parts.append(_choice(choice, call, names, possible[:, first : first + rows.count]))
     return torch.cat(parts, 2)
+
+
+def chunks(choice: Chosen | Threshold, call: Call, possible: torch.Tensor) -> list[tuple[int, int]]:
+    """Query cells to do at once, so that no map of scores is much larger than MAP_BYTES."""
+    count = possible.shape[1]
+    row_bytes = max(1, 4 * call.q.shape[0] * call.q.shape[1] * call.q.shape[2] * finest(call, choice))
+    ends = [possible.shape[2]] * count
+    if narrows(call):
+        places = torch.arange(1, possible.shape[2] + 1, device=possible.device)
+        ends = (possible.any(0) * places).amax(-1).tolist()
+    out: list[tuple[int, int]] = []
+    first = widest = 0
+    for row in range(count):
+        widest = max(widest, ends[row])
+        if row > first and (row + 1 - first) * row_bytes * widest > MAP_BYTES * possible.shape[2]:
+            out.append((first, row))
+            first, widest = row, ends[row]
+    return [*out, (first, count)] if count else out
+
+
+def narrows(call: Call) -> bool:
+    """Whether maps end where the queries' keys do: sums of softmaxes over keys that a condition limits."""
+    sums = [score.value for score in call.program.scores if isinstance(score.value, Reduce)]
+    weights = [value.body for value in sums if isinstance(value.body, Softmax)]
+    return bool(weights) and all(body.where is not None for body in weights)
 
 
 def finest(call: Call, choice: Chosen | Threshold) -> int:

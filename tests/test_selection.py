@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 import weft
 from tests.brute import PATTERNS
 from weft.codegen import select as select_module
+from weft.codegen.scores import call_of, reach
 from weft.codegen.select_reference import selected
 from weft.codegen.select_tiles import Cells, Tiles, aligned, device_lists, tiles_of
+from weft.codegen.views import Domain
+from weft.codegen.weigh import group_sums
 from weft.compiler.plan import Tiling
+from weft.compiler.selection import Softmax
 
 # Arguments for small lengths, so that cells are chosen and left out.
 SMALL: dict[str, dict[str, Any]] = {
@@ -172,3 +176,30 @@ def test_wrong_calls(tmp_path: Path) -> None:
     for call in (lambda: pattern.mask(64), lambda: pattern.plan(64), lambda: pattern.coverage(64)):
         with pytest.raises(weft.CompileError, match="by content"):
             call()
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(0, 2**32))
+def test_weights_in_groups(count: int, ratio: int, seed: int) -> None:
+    """Against the softmax itself, rows with nothing and a positive factor included."""
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.normal(size=(2, 3, count)))
+    where = torch.from_numpy(rng.random((3, count)) < 0.6)
+    where[0] = False
+    weights = torch.softmax(torch.where(where, 0.7 * x, float("-inf")), -1).nan_to_num(0.0)
+    padded = torch.nn.functional.pad(weights, (0, -count % ratio)).unflatten(-1, (-1, ratio)).sum(-1)
+    torch.testing.assert_close(group_sums(x, where, 0.7, ratio), padded)
+
+
+@pytest.mark.parametrize(
+    ("where", "last"), [("j <= i", 40), ("j * 2 <= i", 20), ("j < 7", 7), ("j >= i", 64), ("j % 5 == 0", 61)]
+)
+def test_keys_that_cannot_count_are_not_scored(where: str, last: int) -> None:
+    text = f"""pattern p {{ axis i = q // 4 axis j = k // 4
+        let w[i, j] = softmax(Q[i] . K[j] over j where {where}) keep w[i, j] > 0.1 }}"""
+    program = weft.load(text).program()
+    softmax = program.scores[0].value
+    assert isinstance(softmax, Softmax) and softmax.where is not None
+    q, k, v = tensors(256, 1, 1, 1, torch.float64)
+    call = call_of(program, q, k, v, 1.0, {})
+    names = {"i": Domain(32, 8, 4), "j": Domain(0, 64, 4)}
+    assert reach(softmax.where, "j", call, names) == last

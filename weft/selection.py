@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .compiler.ir import Mask
 from .compiler.plan import Shape, Tiling
 from .compiler.selection import Program
 from .tensors import TensorError
@@ -13,7 +14,7 @@ from .tensors import TensorError
 if TYPE_CHECKING:
     import torch
 
-    from .codegen.select_tiles import Cells
+    from .codegen.select_tiles import Cells, Tiles
     from .pattern import Pattern
 
 # Tokens of a query tile and of a key tile on the CPU, at most: cells may be smaller.
@@ -32,7 +33,7 @@ def select(
     """What each choice of a pattern keeps for these tensors."""
     from .codegen.scores import call_of
     from .codegen.select import chosen_cells
-    from .codegen.select_tiles import Cells, static_tiles
+    from .codegen.select_tiles import Cells
 
     n = q.shape[2]
     if k.shape[2] != n:
@@ -46,9 +47,17 @@ def select(
     out: list[Cells] = []
     for choice in program.choices:
         query, key = (sizes[axis] if axis else n for axis in (choice.query, choice.key))
-        possible = static_tiles(required, shape, Tiling(query, key), n, {}, q.device).touched
+        possible = _static(pattern, required, shape, Tiling(query, key), n, q.device).touched
         out.append(Cells(chosen_cells(choice, call, possible), query, key))
     return out
+
+
+def _static(pattern: Pattern, mask: Mask, shape: Shape, tiling: Tiling, n: int, device: torch.device) -> Tiles:
+    """The tiles of a static part, remembered: listing them takes longer than attending to them."""
+    from .codegen.select_tiles import static_tiles
+
+    key = ("tiles", mask, shape, tiling, n, device)
+    return pattern.remember(key, lambda: static_tiles(mask, shape, tiling, n, {}, device))
 
 
 def givens(
@@ -100,15 +109,16 @@ class Work:
     tables: dict[str, Any]
 
 
-def work_of(program: Program, cells: list[Cells], shape: Shape, tiling: Tiling, n: int, device: torch.device) -> Work:
+def work_of(
+    pattern: Pattern, program: Program, cells: list[Cells], shape: Shape, tiling: Tiling, n: int, device: torch.device
+) -> Work:
     """The tiles of a whole pattern. Only where tiles are not cells must pairs be looked up."""
-    from .codegen.select_tiles import aligned, chosen_tables, combine, plan_of, static_tiles, tiles_of
-    from .compiler.ir import Mask
+    from .codegen.select_tiles import aligned, chosen_tables, combine, plan_of, tiles_of
 
-    limits = static_tiles(program.limits, shape, tiling, n, {}, device)
+    limits = _static(pattern, program.limits, shape, tiling, n, device)
     keeps = None
     if program.keeps:
-        keeps = static_tiles(Mask(program.name, program.keeps), shape, tiling, n, {}, device)
+        keeps = _static(pattern, Mask(program.name, program.keeps), shape, tiling, n, device)
     whole = keeps is None or not bool((keeps.touched & ~keeps.full).any())
     exact = not (whole and aligned(cells, tiling, n))
     tiles = combine(limits, keeps, [tiles_of(one, tiling, n) for one in cells])
@@ -153,12 +163,12 @@ def attention_by_selection(
         from .codegen.cpu import attend_cpu
         from .codegen.select_tiles import host_lists
 
-        work = work_of(program, cells, shape, tile(cells, n, CPU_TILE), n, q.device)
+        work = work_of(pattern, program, cells, shape, tile(cells, n, CPU_TILE), n, q.device)
         rows: list[Mapping[str, torch.Tensor]] = [
             {name: table[b] for name, table in work.tables.items()} for b in range(q.shape[0])
         ]
         return attend_cpu(work.plan, host_lists(work.tiles), rows, q, k, v, scale)
-    return _on_device(program, cells, shape, q, k, v, scale, backend, tf32)
+    return _on_device(pattern, program, cells, shape, q, k, v, scale, backend, tf32)
 
 
 def _torch() -> Any:
@@ -168,6 +178,7 @@ def _torch() -> Any:
 
 
 def _on_device(
+    pattern: Pattern,
     program: Program,
     cells: list[Cells],
     shape: Shape,
@@ -191,7 +202,7 @@ def _on_device(
     configs = configurations(arch, dtype, head_dim, n, tma, backend != "triton")
     fitting = [config for config in configs if aligned(cells, Tiling(config.block_m, config.block_n), n)]
     config = replace((fitting or list(configs))[0], side_by_side=UNEVEN_HEADS)
-    work = work_of(program, cells, shape, Tiling(config.block_m, config.block_n), n, q.device)
+    work = work_of(pattern, program, cells, shape, Tiling(config.block_m, config.block_n), n, q.device)
     batched = tuple(work.tables) if q.shape[0] > 1 else ()
     tables = work.tables if batched else {name: table[0] for name, table in work.tables.items()}
     kernel = Kernel(work.plan, config, dtype, head_dim, batched, tf32)
