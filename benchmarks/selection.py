@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from triton.testing import do_bench
 
 import weft
-from weft.selection import select
+from weft.selection import job_of, select
 
 HEADS, GROUPS, HEAD_DIM = 32, 8, 128
 FOLDER = Path(__file__).resolve().parent.parent / "patterns" / "selection"
@@ -62,16 +62,16 @@ def dense(backend: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
 def row(name: str, pattern: weft.Pattern, qkv: tuple[torch.Tensor, ...], against: tuple[float, float]) -> str:
     """One line of the table."""
     q, k, v = qkv
-    n, program = q.shape[2], pattern.program(HEADS, GROUPS)
+    n, job = q.shape[2], job_of(pattern, pattern.program(HEADS, GROUPS), q, k, {})
     scale = HEAD_DIM**-0.5
-    choosing = timed(lambda: select(pattern, program, q, k, v, scale, {}))
+    choosing = timed(lambda: select(job, q, k, v, scale, {}))
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
     pattern.attention(q, k, v)
     extra = torch.cuda.max_memory_allocated() - held - q.numel() * 2
     whole = timed(lambda: pattern.attention(q, k, v))
-    cells = select(pattern, program, q, k, v, scale, {})[0]
+    cells = select(job, q, k, v, scale, {})[0]
     blocks = cells.kept.shape[2] * cells.kept.shape[3] / 2
     density = float(cells.kept.sum()) / HEADS / blocks
     share = extra / (2 * k.numel() * 2)

@@ -15,7 +15,7 @@ from weft.codegen.select_tiles import Cells
 from weft.compiler.dense import dense_mask
 from weft.compiler.ir import Mask
 from weft.compiler.plan import Shape
-from weft.selection import select
+from weft.selection import Job, job_of, select
 
 pytestmark = pytest.mark.gpu
 
@@ -35,6 +35,10 @@ def tensors(n: int, dtype: torch.dtype, whole: bool = False) -> tuple[torch.Tens
     generator = torch.Generator("cuda").manual_seed(n)
     made = [torch.randn(2, h, n, 64, generator=generator, device="cuda") for h in (HEADS, GROUPS, GROUPS)]
     return tuple((x * 2).round().to(dtype) if whole else x.to(dtype) for x in made)
+
+
+def job(pattern: weft.Pattern, q: torch.Tensor, k: torch.Tensor, inputs: dict[str, Any]) -> Job:
+    return job_of(pattern, pattern.program(HEADS, GROUPS), q, k, inputs)
 
 
 def load(name: str, place: int) -> weft.Pattern:
@@ -66,7 +70,7 @@ def pairs(pattern: weft.Pattern, cells: list[Cells], n: int, b: int) -> Bools:
 def test_exactly_the_chosen_pairs(name: str, place: int, n: int, backend: str) -> None:
     pattern, inputs = load(name, place), gates(name, n)
     q, k, v = tensors(n, torch.bfloat16)
-    cells = select(pattern, pattern.program(HEADS, GROUPS), q, k, v, 0.125, inputs)
+    cells = select(job(pattern, q, k, inputs), q, k, v, 0.125, inputs)
     out, lse = pattern.attention(q, k, v, return_lse=True, backend=backend, **inputs)
     for b in range(2):
         part = (out[b : b + 1], lse[b : b + 1])
@@ -80,7 +84,7 @@ def test_scores_are_exact_where_numbers_are_whole(name: str) -> None:
     q, k, v = tensors(n, torch.bfloat16, whole=True)
     a, b, c = (x.cpu().double() for x in (q, k, v))
     right = selected(pattern.program(HEADS, GROUPS), a, b, c, 0.125, {})
-    cells = select(pattern, pattern.program(HEADS, GROUPS), q, k, v, 0.125, {})
+    cells = select(job(pattern, q, k, {}), q, k, v, 0.125, {})
     for element in range(2):
         assert np.array_equal(pairs(pattern, cells, n, element), right[element].numpy())
 
@@ -91,7 +95,7 @@ def test_weights_differ_by_rounding_only(name: str) -> None:
     q, k, v = tensors(n, torch.bfloat16)
     a, b, c = (x.cpu().double() for x in (q, k, v))
     right = selected(pattern.program(HEADS, GROUPS), a, b, c, 0.125, {})
-    cells = select(pattern, pattern.program(HEADS, GROUPS), q, k, v, 0.125, {})
+    cells = select(job(pattern, q, k, {}), q, k, v, 0.125, {})
     found = np.stack([pairs(pattern, cells, n, element) for element in range(2)])
     assert (found != right.numpy()).mean() < 0.005
 

@@ -203,3 +203,40 @@ def test_keys_that_cannot_count_are_not_scored(where: str, last: int) -> None:
     call = call_of(program, q, k, v, 1.0, {})
     names = {"i": Domain(32, 8, 4), "j": Domain(0, 64, 4)}
     assert reach(softmax.where, "j", call, names) == last
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_documents_and_tables_beside_a_selection(backend: str) -> None:
+    """The static part may read inputs and tables of numbers, by token and by head."""
+    text = """pattern p(near: table[head] = [3, 20]) {
+        input doc[token]: int
+        causal
+        require doc[q] == doc[k]
+        axis I = q // 16  axis J = k // 16
+        let mq[I] = mean(t in I) Q[t]
+        let mk[J] = mean(t in J) K[t]
+        let s[I, J] = mq[I] . mk[J]
+        keep J in top 1 by s[I, J]
+        keep q - k < near[h]
+    }"""
+    pattern, n = weft.load(text), 100
+    q, k, v = tensors(n, 2, 1, 2, torch.float64)
+    doc = torch.arange(n) // 37
+    out = pattern.attention(q, k, v, backend=backend, doc=doc)
+    kept = selected(pattern.program(2, 1), q, k, v, 32**-0.5, {"doc": doc})
+    assert not (kept & (doc[:, None] != doc[None, :])).any()
+    weights = torch.softmax((q @ k.transpose(-1, -2) * 32**-0.5).masked_fill(~kept, float("-inf")), -1)
+    torch.testing.assert_close(out, weights @ v)
+    with pytest.raises(weft.TensorError, match="needs the input `doc`"):
+        pattern.attention(q, k, v, backend=backend)
+
+
+def test_no_tokens_and_odd_scales() -> None:
+    pattern = pattern_of("moba")
+    empty = torch.zeros(1, 2, 0, 32)
+    out, lse = pattern.attention(empty, empty, empty, return_lse=True)
+    assert out.shape == empty.shape and lse.shape == (1, 2, 0)
+    q, k, v = tensors(90, 2, 1, 1, torch.float64)
+    for scale in (-0.3, 0.0, 2.0):
+        right = pattern.attention(q, k, v, scale=scale, backend="reference")
+        torch.testing.assert_close(pattern.attention(q, k, v, scale=scale, backend="cpu"), right)

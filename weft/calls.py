@@ -83,13 +83,15 @@ def attention(
     batch, heads, m, head_dim = q.shape
     kv_heads, n = k.shape[1], k.shape[2]
     factor = head_dim**-0.5 if scale is None else float(scale)
-    if pattern.dynamic:
+    if pattern.dynamic and q.numel() and k.numel():
         from .selection import attention_by_selection
 
         return attention_by_selection(pattern, q, k, v, factor, chosen, (layer, layers), tf32, inputs)
-    mask = pattern.bind(heads, kv_heads, layer, layers)
+    mask = pattern.program(heads, kv_heads, layer, layers).limits if pattern.dynamic else None
+    mask = mask or pattern.bind(heads, kv_heads, layer, layers)
     if not q.numel() or not k.numel():
-        host_inputs(pattern, mask, inputs, n, m, heads, batch)
+        if not pattern.dynamic:
+            host_inputs(pattern, mask, inputs, n, m, heads, batch)
         exact = torch.float64 if q.dtype == torch.float64 else torch.float32
         lse = torch.full((batch, heads, m), float("-inf"), dtype=exact, device=q.device)
         return torch.zeros_like(q), lse

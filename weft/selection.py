@@ -6,72 +6,88 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .compiler.ir import Mask
-from .compiler.plan import Shape, Tiling
+from .compiler.ir import Clause
+from .compiler.plan import Plan, Shape, Tiling
 from .compiler.selection import Program
-from .tensors import TensorError
+from .tensors import TensorError, host_inputs
 
 if TYPE_CHECKING:
     import torch
 
     from .codegen.select_tiles import Cells, Tiles
+    from .compiler.tables import Ints
     from .pattern import Pattern
 
 # Tokens of a query tile and of a key tile on the CPU, at most: cells may be smaller.
 CPU_TILE = 128
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One call: what is to be chosen, for which sizes, and the numbers that the static part reads."""
+
+    pattern: Pattern
+    program: Program
+    shape: Shape
+    n: int
+    device: torch.device
+    statics: Mapping[str, Ints]
+
+    def tiles(self, clauses: tuple[Clause, ...], tiling: Tiling) -> Tiles:
+        """The tiles of static clauses, remembered: listing them takes longer than attending to them."""
+        from .codegen.select_tiles import static_tiles
+
+        mask = replace(self.program.limits, clauses=clauses)
+        if self.statics:
+            return static_tiles(mask, self.shape, tiling, self.n, self.statics, self.device)
+        key = ("tiles", mask, self.shape, tiling, self.n, self.device)
+        return self.pattern.remember(key, lambda: static_tiles(mask, self.shape, tiling, self.n, {}, self.device))
+
+
+def job_of(pattern: Pattern, program: Program, q: torch.Tensor, k: torch.Tensor, inputs: Mapping[str, Any]) -> Job:
+    """The job of a call; raises TensorError."""
+    n = q.shape[2]
+    if k.shape[2] != n:
+        message = f"selections need as many queries as keys, not {n} and {k.shape[2]}"
+        raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): {message}")
+    read = {table.source for table in program.limits.tables if table.source}
+    known = (*(given.name for given in program.givens), *sorted(read))
+    for name in inputs:
+        if name not in known:
+            wanted = ", ".join(known) or "none"
+            raise TensorError(f"pattern `{pattern.name}` has no input `{name}` (its inputs: {wanted})")
+    given = {name: inputs[name] for name in read if name in inputs}
+    statics = host_inputs(pattern, program.limits, given, n, n, q.shape[1])
+    shape = Shape(True, q.shape[1], k.shape[1], bits=max(20, (n - 1).bit_length()))
+    return Job(pattern, program, shape, n, q.device, statics)
+
+
 def select(
-    pattern: Pattern,
-    program: Program,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    scale: float,
-    inputs: Mapping[str, Any],
+    job: Job, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, inputs: Mapping[str, Any]
 ) -> list[Cells]:
     """What each choice of a pattern keeps for these tensors."""
     from .codegen.scores import call_of
     from .codegen.select import chosen_cells
     from .codegen.select_tiles import Cells
 
-    n = q.shape[2]
-    if k.shape[2] != n:
-        message = f"selections need as many queries as keys, not {n} and {k.shape[2]}"
-        raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): {message}")
-    shape = shape_of(q, k)
+    program = job.program
     # A drop takes pairs away from what is kept, not cells from what is ranked.
-    required = replace(program.limits, clauses=tuple(c for c in program.limits.clauses if c.kind == "require"))
-    call = call_of(program, q, k, v, scale, givens(pattern, program, q, k, inputs))
+    required = tuple(clause for clause in program.limits.clauses if clause.kind == "require")
+    call = call_of(program, q, k, v, scale, givens(job.pattern, program, q, inputs))
     sizes = {axis.name: axis.size for axis in program.axes}
     out: list[Cells] = []
     for choice in program.choices:
-        query, key = (sizes[axis] if axis else n for axis in (choice.query, choice.key))
-        possible = _static(pattern, required, shape, Tiling(query, key), n, q.device).touched
+        query, key = (sizes[axis] if axis else job.n for axis in (choice.query, choice.key))
+        possible = job.tiles(required, Tiling(query, key)).touched
         out.append(Cells(chosen_cells(choice, call, possible), query, key))
     return out
 
 
-def _static(pattern: Pattern, mask: Mask, shape: Shape, tiling: Tiling, n: int, device: torch.device) -> Tiles:
-    """The tiles of a static part, remembered: listing them takes longer than attending to them."""
-    from .codegen.select_tiles import static_tiles
-
-    key = ("tiles", mask, shape, tiling, n, device)
-    return pattern.remember(key, lambda: static_tiles(mask, shape, tiling, n, {}, device))
-
-
-def givens(
-    pattern: Pattern, program: Program, q: torch.Tensor, k: torch.Tensor, inputs: Mapping[str, Any]
-) -> dict[str, torch.Tensor]:
+def givens(pattern: Pattern, program: Program, q: torch.Tensor, inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """The numbers given for cells, checked; raises TensorError."""
     import torch
 
     known = {given.name: given for given in program.givens}
-    for name in inputs:
-        if name not in known:
-            raise TensorError(
-                f"pattern `{pattern.name}` has no input `{name}` (its inputs: {', '.join(known) or 'none'})"
-            )
     batch, heads, n, _ = q.shape
     counts = {axis.name: -(-n // axis.size) for axis in program.axes}
     out: dict[str, torch.Tensor] = {}
@@ -95,34 +111,34 @@ def givens(
     return out
 
 
-def shape_of(q: torch.Tensor, k: torch.Tensor) -> Shape:
-    """The shape that plans depend on."""
-    return Shape(True, q.shape[1], k.shape[1], bits=max(20, (q.shape[2] - 1).bit_length()))
-
-
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the attention part runs: a plan, the tiles, and the tables its partial tiles look cells up in."""
+    """What the attention part runs: a plan, tiles, and the tables its partial tiles read, some by batch element."""
 
-    plan: Any
-    tiles: Any
-    tables: dict[str, Any]
+    plan: Plan
+    tiles: Tiles
+    shared: dict[str, torch.Tensor]
+    batched: dict[str, torch.Tensor]
 
 
-def work_of(
-    pattern: Pattern, program: Program, cells: list[Cells], shape: Shape, tiling: Tiling, n: int, device: torch.device
-) -> Work:
+def work_of(job: Job, cells: list[Cells], tiling: Tiling) -> Work:
     """The tiles of a whole pattern. Only where tiles are not cells must pairs be looked up."""
-    from .codegen.select_tiles import aligned, chosen_tables, combine, plan_of, tiles_of
+    import torch
 
-    limits = _static(pattern, program.limits, shape, tiling, n, device)
-    keeps = None
-    if program.keeps:
-        keeps = _static(pattern, Mask(program.name, program.keeps), shape, tiling, n, device)
+    from .calls import narrow
+    from .codegen.select_tiles import aligned, chosen_tables, combine, plan_of, tiles_of
+    from .codegen.tables import gather
+
+    program = job.program
+    limits = job.tiles(program.limits.clauses, tiling)
+    keeps = job.tiles(program.keeps, tiling) if program.keeps else None
     whole = keeps is None or not bool((keeps.touched & ~keeps.full).any())
-    exact = not (whole and aligned(cells, tiling, n))
-    tiles = combine(limits, keeps, [tiles_of(one, tiling, n) for one in cells])
-    return Work(plan_of(program, cells, shape, tiling, exact), tiles, chosen_tables(cells) if exact else {})
+    exact = not (whole and aligned(cells, tiling, job.n))
+    tiles = combine(limits, keeps, [tiles_of(one, tiling, job.n) for one in cells])
+    plan = plan_of(program, cells, job.shape, tiling, exact)
+    arrays = gather(replace(plan, mask=program.limits), job.statics, job.n, job.n).arrays
+    shared = {name: torch.from_numpy(narrow(array)).to(job.device) for name, array in arrays.items()}
+    return Work(plan, tiles, shared, chosen_tables(cells) if exact else {})
 
 
 def tile(cells: list[Cells], n: int, most: int) -> Tiling:
@@ -150,38 +166,39 @@ def attention_by_selection(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output and the log-sum-exp of one call; `backend` is "gpu", "triton", "hopper", "cpu" or "reference"."""
     program = pattern.program(q.shape[1], k.shape[1], *layers)
+    job = job_of(pattern, program, q, k, inputs)
     if backend == "reference":
-        from .codegen.reference import attend_dense
-        from .codegen.select_reference import selected
-
-        exact = "float64" if q.dtype.itemsize == 8 else "float32"
-        kept = selected(program, q, k, v, scale, givens(pattern, program, q, k, inputs), dtype=getattr(_torch(), exact))
-        return attend_dense(q, k, v, kept, scale)
-    cells = select(pattern, program, q, k, v, scale, inputs)
-    n, shape = q.shape[2], shape_of(q, k)
+        return _dense(job, q, k, v, scale, inputs)
+    cells = select(job, q, k, v, scale, inputs)
     if backend == "cpu":
         from .codegen.cpu import attend_cpu
         from .codegen.select_tiles import host_lists
 
-        work = work_of(pattern, program, cells, shape, tile(cells, n, CPU_TILE), n, q.device)
+        work = work_of(job, cells, tile(cells, job.n, CPU_TILE))
         rows: list[Mapping[str, torch.Tensor]] = [
-            {name: table[b] for name, table in work.tables.items()} for b in range(q.shape[0])
+            work.shared | {name: table[b] for name, table in work.batched.items()} for b in range(q.shape[0])
         ]
         return attend_cpu(work.plan, host_lists(work.tiles), rows, q, k, v, scale)
-    return _on_device(pattern, program, cells, shape, q, k, v, scale, backend, tf32)
+    return _on_device(job, cells, q, k, v, scale, backend, tf32)
 
 
-def _torch() -> Any:
+def _dense(
+    job: Job, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, inputs: Mapping[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
-    return torch
+    from .codegen.reference import attend_dense
+    from .codegen.select_reference import selected
+
+    statics = {name: torch.from_numpy(array).to(q.device) for name, array in job.statics.items()}
+    given = statics | givens(job.pattern, job.program, q, inputs)
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return attend_dense(q, k, v, selected(job.program, q, k, v, scale, given, dtype=exact), scale)
 
 
 def _on_device(
-    pattern: Pattern,
-    program: Program,
+    job: Job,
     cells: list[Cells],
-    shape: Shape,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -195,15 +212,21 @@ def _on_device(
     from .codegen.launch import DTYPES, architecture, describable, launcher
     from .codegen.select_tiles import aligned, device_lists
 
+    if scale <= 0:
+        # The kernels take the largest score before scaling, which needs a positive scale.
+        q, scale = q * (-1.0 if scale < 0 else 0.0), -scale or 1.0
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    n, head_dim = q.shape[2], q.shape[3]
+    head_dim = q.shape[3]
     arch, dtype = architecture(q.device), DTYPES[q.dtype]
     tma = arch >= 90 and head_dim * q.element_size() % 16 == 0 and describable(q, k, v)
-    configs = configurations(arch, dtype, head_dim, n, tma, backend != "triton")
-    fitting = [config for config in configs if aligned(cells, Tiling(config.block_m, config.block_n), n)]
-    config = replace((fitting or list(configs))[0], side_by_side=UNEVEN_HEADS)
-    work = work_of(pattern, program, cells, shape, Tiling(config.block_m, config.block_n), n, q.device)
-    batched = tuple(work.tables) if q.shape[0] > 1 else ()
-    tables = work.tables if batched else {name: table[0] for name, table in work.tables.items()}
+    configs = configurations(arch, dtype, head_dim, job.n, tma, backend != "triton")
+    if backend == "hopper" and not any(config.hopper for config in configs):
+        raise TensorError(f"pattern `{job.pattern.name}`: backend 'hopper' cannot run q {list(q.shape)}")
+    configs = [config for config in configs if config.hopper or backend != "hopper"]
+    fitting = [config for config in configs if aligned(cells, Tiling(config.block_m, config.block_n), job.n)]
+    config = replace((fitting or configs)[0], side_by_side=UNEVEN_HEADS)
+    work = work_of(job, cells, Tiling(config.block_m, config.block_n))
+    batched = tuple(work.batched) if q.shape[0] > 1 else ()
+    tables = work.shared | (work.batched if batched else {name: table[0] for name, table in work.batched.items()})
     kernel = Kernel(work.plan, config, dtype, head_dim, batched, tf32)
     return launcher(kernel).run(q, k, v, scale, device_lists(work.tiles), tables)
