@@ -14,6 +14,7 @@ from .views import Domain
 
 # Bytes of one map of scores; queries come in chunks of as many cells as fit.
 MAP_BYTES = 1 << 28
+SORT_BYTES = 24
 
 
 def chosen_cells(choice: Chosen | Threshold, call: Call, possible: torch.Tensor) -> torch.Tensor:
@@ -34,7 +35,9 @@ def chosen_cells(choice: Chosen | Threshold, call: Call, possible: torch.Tensor)
 def chunks(choice: Chosen | Threshold, call: Call, possible: torch.Tensor) -> list[tuple[int, int]]:
     """Query cells to do at once, so that no map of scores is much larger than MAP_BYTES."""
     count = possible.shape[1]
-    row_bytes = max(1, 4 * call.q.shape[0] * call.q.shape[1] * call.q.shape[2] * finest(call, choice))
+    # A score has 4 bytes; ranking takes SORT_BYTES for each cell, most of them for places.
+    cell_bytes = max(4 * finest(call, choice), SORT_BYTES * possible.shape[2])
+    row_bytes = max(1, call.q.shape[0] * call.q.shape[1] * call.q.shape[2] * cell_bytes)
     ends = [possible.shape[2]] * count
     if narrows(call):
         places = torch.arange(1, possible.shape[2] + 1, device=possible.device)
