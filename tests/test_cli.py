@@ -183,7 +183,16 @@ def test_test(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 def test_demo() -> None:
     done = run("demo", "--n", "1024")
     assert done.returncode == 0, done.stderr
-    for part in ("pattern power_attention", ": ok", "key ->", "strategy", "largest difference", "(measured)", "Next"):
+    for part in (
+        "pattern power_attention",
+        ": ok",
+        "key ->",
+        "strategy",
+        "largest difference",
+        "(measured)",
+        "complete after 11 layers",
+        "Next",
+    ):
         assert part in done.stdout
     error = float(done.stdout.split("largest difference ")[1].split()[0])
     assert error < 1e-2

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import weft
 from tests.brute import PATTERNS
+from weft.cli import main
 from weft.codegen import select as select_module
 from weft.codegen.scores import call_of, reach
 from weft.codegen.select_reference import selected
@@ -19,6 +20,7 @@ from weft.codegen.views import Domain
 from weft.codegen.weigh import group_sums
 from weft.compiler.plan import Tiling
 from weft.compiler.selection import Softmax
+from weft.importer import prepare
 
 # Arguments for small lengths, so that cells are chosen and left out.
 SMALL: dict[str, dict[str, Any]] = {
@@ -240,3 +242,25 @@ def test_no_tokens_and_odd_scales() -> None:
     for scale in (-0.3, 0.0, 2.0):
         right = pattern.attention(q, k, v, scale=scale, backend="reference")
         torch.testing.assert_close(pattern.attention(q, k, v, scale=scale, backend="cpu"), right)
+
+
+def test_what_a_dynamic_pattern_says_of_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seer = pattern_of("seer_attention")
+    assert seer.dynamic and seer.inputs == ("gate_q", "gate_k") and pattern_of("moba").inputs == ()
+    assert seer._repr_svg_() is None  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setenv("WEFT_PRECOMPILE", "sm90:bf16:128")
+    prepare(seer)
+    with pytest.raises(weft.CompileError, match="by content"):
+        seer.precompile("sm90", "bf16", 128)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_command_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    params = [word for key, value in SMALL[name].items() for word in ("-p", f"{key}={value}")]
+    assert main(["test", name, *params, "-n", "1", "100"]) == 0
+    assert "% of causal pairs kept" in capsys.readouterr().out
+    assert main(["show", name, *params, "--n", "300"]) == 0
+    assert "tensors made up" in capsys.readouterr().out
+    assert main(["check", name]) == 0 and main(["fmt", "--check", str(PATTERNS / "selection" / f"{name}.sparse")]) == 0
+    capsys.readouterr()
+    assert main(["explain", name]) == 1 and "E015" in capsys.readouterr().err

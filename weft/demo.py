@@ -21,7 +21,9 @@ REPEATS = 3
 
 NEXT_STEPS = """  weft show longformer                 draw another shipped pattern
   weft explain --help                  what can be asked about one
-  cat > mine.sparse                    write your own: docs/language.md has the language on two pages
+  weft coverage gemma --n 131072       what a mixture of layers lets each token see
+  weft test xattention                 a rule that chooses keys by content
+  cat > mine.sparse                    write your own: docs/language.md has the language on three pages
   weft check mine.sparse               then let weft look at it
   python examples/quickstart.py        and call it from Python"""
 
@@ -51,6 +53,8 @@ def run_demo(arguments: Namespace) -> int:
     error = compare(pattern, device)
     print(f"{SMALL} tokens: largest difference {error:.1e}")
     time_it(pattern, device, n)
+    title(f"6. weft coverage {NAME} --n 1048576: what 24 such layers let a million tokens see")
+    print(pattern.coverage(1 << 20, layers=24))
     title("Next")
     print(NEXT_STEPS)
     return 0

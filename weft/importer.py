@@ -139,6 +139,8 @@ def read_file(path: str) -> bytes:
 def prepare(pattern: Pattern) -> None:
     """Check, plan and generate; make machine code only for the cases that the file or WEFT_PRECOMPILE names."""
     pattern.prepare()
+    if pattern.dynamic:
+        return  # its kernel depends on the sizes of a call
     if any(p.default is None for p in pattern.definition.parameters):
         return  # there is nothing to compile before somebody gives its parameters
     here = local_target() if pattern.file.precompiles else None

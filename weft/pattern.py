@@ -73,6 +73,10 @@ class Pattern:
         """Names of the inputs `attention` and `mask` must be given; all declared ones while parameters are missing."""
         from .check import natural_heads
 
+        if self.dynamic:
+            program = self.program()
+            read = (table.source for table in program.limits.tables if table.source)
+            return (*(given.name for given in program.givens), *dict.fromkeys(read))
         if self.missing:
             return self.declared_inputs
         return tuple(dict.fromkeys(t.source for t in self.bind(natural_heads(self)).tables if t.source))
