@@ -31,7 +31,9 @@ def together(a: Value, b: Value) -> tuple[str, ...]:
 
 def arithmetic(op: str, a: Value, b: Value) -> Value:
     axes, vector = together(a, b), a.vector or b.vector
-    x, y = a.over(axes), b.over(axes)
+    x, y = (side.float() if side.dtype.itemsize == 2 else side for side in (a.over(axes), b.over(axes)))
+    if a.vector and b.vector and x.shape[-1] != y.shape[-1]:
+        raise ValueError(f"rows of {x.shape[-1]} and {y.shape[-1]} numbers are combined")
     if a.vector != b.vector:
         x, y = (x, y[..., None]) if a.vector else (x[..., None], y)
     match op:
@@ -54,6 +56,8 @@ def arithmetic(op: str, a: Value, b: Value) -> Value:
 
 def dot(a: Value, b: Value, contracted: tuple[str, ...]) -> Value:
     """A product of rows, summed over `contracted` names too, as one matrix product in full precision."""
+    if a.tensor.shape[-1] != b.tensor.shape[-1]:
+        raise ValueError(f"rows of {a.tensor.shape[-1]} and {b.tensor.shape[-1]} numbers are multiplied")
     shared = tuple(axis for axis in a.axes if axis in b.axes and axis not in contracted)
     inner = tuple(axis for axis in contracted if axis in a.axes and axis in b.axes)
     own = tuple(axis for axis in a.axes if axis not in (*shared, *contracted))

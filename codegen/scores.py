@@ -4,6 +4,7 @@ Values are laid out [batch, group, heads of the group, cells .., (row)]; an axis
 place in it. Queries may be asked for in chunks, so that nothing of all queries by all keys need be stored.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -48,6 +49,8 @@ class Call:
     scale: float
     givens: Mapping[str, torch.Tensor]
     kept: dict[tuple[str, tuple[str, ...]], Value] = field(default_factory=dict[tuple[str, tuple[str, ...]], Value])
+    # Scores of the queries at hand: a score read twice is made once.
+    recent: dict[object, Value] = field(default_factory=dict[object, Value])
 
     @property
     def n(self) -> int:
@@ -131,7 +134,10 @@ def _read(name: str, indices: tuple[str, ...], call: Call, names: Mapping[str, D
     if lasting and key in call.kept:
         found = call.kept[key]
     else:
-        found = evaluate(score.value, call, own)
+        at = (name, *own.values())
+        if at not in call.recent:
+            call.recent[at] = evaluate(score.value, call, own)
+        found = call.recent[at]
         if lasting:
             call.kept[key] = found
     renamed = dict(zip(score.axes, indices, strict=True))
@@ -164,7 +170,11 @@ def _reduce(term: Reduce, call: Call, names: Mapping[str, Domain]) -> Value:
     within = {**names, **inside}
     plain = tuple(b.name for b in term.binders if not isinstance(b, Inside))
     if term.op == "sum" and len(plain) == len(term.binders) and isinstance(term.body, Dot):
-        return dot(evaluate(term.body.left, call, within), evaluate(term.body.right, call, within), plain)
+        left, right = evaluate(term.body.left, call, within), evaluate(term.body.right, call, within)
+        # A name that neither row depends on counts the product as often as it runs.
+        times = math.prod(inside[name].count for name in plain if name not in (*left.axes, *right.axes))
+        found = dot(left, right, tuple(name for name in plain if name in (*left.axes, *right.axes)))
+        return found if times == 1 else replace(found, tensor=found.tensor * times)
     if term.op == "sum" and isinstance(term.body, Softmax) and (binder := _along(term.binders, term.body, names)):
         rest = replace(term, binders=tuple(b for b in term.binders if b != binder))
         return _folded(rest, _weights(term.body, binder, call, within), call, names, inside)
@@ -197,7 +207,7 @@ def _weights(term: Softmax, binder: Inside, call: Call, names: Mapping[str, Doma
     """A softmax summed over the cells inside each cell of an axis."""
     assert term.where is not None
     outer, domain = names[binder.outer], names[term.along]
-    ratio = outer.size // binder.size
+    ratio = outer.size // binder.size if outer.count > 1 else domain.count
     # Keys that the condition excludes for all of these queries are not even scored.
     seen = min(domain.count, -(-reach(term.where, term.along, call, names) // ratio) * ratio)
     names = {**names, term.along: replace(domain, count=max(1, seen))}
@@ -259,8 +269,8 @@ def mentioned(term: Term) -> set[str]:
             return mentioned(left) | mentioned(right)
         case Apply(_, operand):
             return mentioned(operand)
-        case Softmax(body, along, _):
-            return mentioned(body) | {along}
+        case Softmax(body, along, where):
+            return mentioned(body) | {along} | (condition_names(where) if where is not None else set())
         case Reduce(_, binders, body):
             return (mentioned(body) - {b.name for b in binders}) | {b.outer for b in binders if isinstance(b, Inside)}
         case _:
@@ -279,7 +289,8 @@ def _fold(op: str, body: Value, binder: Binder, call: Call, names: Mapping[str, 
             return replace(body, tensor=body.tensor * domain.count if op == "sum" else body.tensor)
         return replace(body, tensor=apply(op, body.tensor, axis), axes=left)
     outer = names[binder.outer]
-    ratio = outer.size // binder.size
+    # A cell may be larger than the sequence.
+    ratio = outer.size // binder.size if outer.count > 1 else domain.count
     if binder.name not in body.axes:
         body = Value(body.over((*body.axes, binder.name)), (*body.axes, binder.name), body.vector)
         body = replace(
@@ -344,4 +355,5 @@ def condition(formula: ir.Formula, call: Call, names: Mapping[str, Domain], axes
     tail = [1] * len(axes)
     values["h"] = torch.arange(groups * each, device=device).view(groups, each, *tail)
     values["g"] = torch.arange(groups, device=device).view(groups, 1, *tail)
-    return torch.as_tensor(truth(formula, values, {}, TORCH), device=device)
+    found = torch.as_tensor(truth(formula, values, {}, TORCH), device=device)
+    return found.view([1] * len(axes)) if found.ndim == 0 else found

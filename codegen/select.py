@@ -77,6 +77,7 @@ def _choice(
     choice: Chosen | Threshold, call: Call, names: Mapping[str, Domain], possible: torch.Tensor
 ) -> torch.Tensor:
     axes = tuple(axis for axis in (choice.query, choice.key) if axis)
+    call.recent.clear()
     heads = call.q.shape[1] * call.q.shape[2]
 
     def shaped(value: Value) -> torch.Tensor:

@@ -223,7 +223,10 @@ def _value(term: Term, scope: Scope, call: Call) -> torch.Tensor:
             functions = {"abs": torch.abs, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "negate": torch.neg}
             return functions[function](_value(operand, scope, call))
         case Dot(left, right):
-            return torch.einsum("...d,...d->...", _value(left, scope, call), _value(right, scope, call))[..., None]
+            a, b = _value(left, scope, call), _value(right, scope, call)
+            if a.shape[-1] != b.shape[-1]:
+                raise ValueError(f"rows of {a.shape[-1]} and {b.shape[-1]} numbers are multiplied")
+            return torch.einsum("...d,...d->...", a, b)[..., None]
         case Reduce():
             return _reduce(term, scope, call)
         case Softmax():

@@ -86,7 +86,11 @@ def bind(module: Module, definition: s.PatternDef, given: Mapping[str, Given], s
 
 
 def _float(parameter: s.Parameter, value: Given | None, names: Names) -> float:
-    plain: object = getattr(value, "item", lambda: value)()
+    try:
+        plain: object = getattr(value, "item", lambda: value)()
+        plain = float(plain) if isinstance(plain, int) and not isinstance(plain, bool) else plain
+    except (OverflowError, RuntimeError, ValueError):  # of many numbers, or of too large a one
+        fail("E003", parameter.span, f"`{parameter.name}` is one finite number")
     match plain:
         case None if parameter.default is None:
             hint = f"give it: {parameter.name}=.."
@@ -202,8 +206,8 @@ def _chosen(axis: str, rule: s.Chosen, text: str, names: Names) -> ir.Chosen:
             pass
         case _:
             assert_never(rule.rule)
-    whole = rule.rule != "top" or rule.percent or amount == int(amount)
-    if not (low <= amount <= high and whole):
+    whole = rule.rule != "top" or rule.percent or (isfinite(amount) and amount == int(amount))
+    if not (isfinite(amount) and low <= amount <= high and whole):
         fail("E005", rule.amount.span, f"`{rule.rule}` takes {what}, not {amount:g}")
     return ir.Chosen(rule.rule, amount, rule.percent, rule.of or "visible", key, query, by, counting, among, text)
 

@@ -264,3 +264,85 @@ def test_command_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", name]) == 0 and main(["fmt", "--check", str(PATTERNS / "selection" / f"{name}.sparse")]) == 0
     capsys.readouterr()
     assert main(["explain", name]) == 1 and "E015" in capsys.readouterr().err
+
+
+PRELUDE = """causal
+    axis I = q // 8  axis J = k // 8  axis i = q // 4  axis j = k // 4
+    let mq[I] = mean(t in I) Q[t]  let mk[J] = mean(t in J) K[t]  let s[I, J] = mq[I] . mk[J]
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "let x[I, J] = softmax(s[I, J] over I) keep x[I, J] > 0.1",
+        "let w[q, k] = softmax(Q[q] . K[k] over k where k <= q) let y[q] = sum(t in last 5 of k) w[q, t] keep y[q] > 1",
+        "let w[k] = softmax(K[k] . K[k] over k) let y[q] = sum(t in last 3 of k) (Q[q] . K[t] * w[t]) keep y[q] > 0.01",
+        "let z[I, J] = s[I, J] - sum(r < 3) mq[I] . mk[J] keep z[I, J] > 0",
+        "let x[I, J] = max(t in J) softmax(mq[I] . K[t] over t) keep J in top 2 by x[I, J]",
+        "let v[J] = mean(t in J) ((K[t] - mk[J]) . (K[t] - mk[J])) keep J in top 2 by v[J]",
+        "let x[I] = sum(i in I, t in i) Q[t] . Q[t] keep x[I] > 0",
+        "keep J in top 2 by s[I, J] among (true)",
+        "keep J in top 2 by s[I, J] counting (n > 5)",
+        "let x[I, J] = sum(i in I) s[I, J] * softmax(s[I, J] over J where J <= i) keep x[I, J] > 0",
+        "let b[I] = mq[I] . mq[I] let x[I, J] = softmax(b[I] over J) keep x[I, J] > 0.01",
+        "let a[I, J] = s[I, J] + s[I, J] let b[I, J] = a[I, J] * a[I, J] keep J in top 2 by b[I, J]",
+        "axis Z = k // 4096 let z[q, Z] = mean(t in Z) Q[q] . K[t] keep Z in top 1 by z[q, Z]",
+    ],
+)
+def test_odd_programs(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores that a chunk of queries, or a shortcut, could get wrong; some are left to the definition."""
+    monkeypatch.setattr(select_module, "MAP_BYTES", 512)
+    pattern = weft.load(f"pattern p {{ {PRELUDE} {body} }}")
+    q, k, v = tensors(67, 4, 2, 2, torch.float64)
+    right = pattern.attention(q, k, v, backend="reference")
+    torch.testing.assert_close(pattern.attention(q, k, v, backend="cpu"), right, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("let x[q, J] = Q[q] . K[J * 8 + h] keep J in top 1 by x[q, J]", "E003.*cannot depend on heads"),
+        ("let x[q, J] = sum(r < 9999999) Q[q + r] . mk[J] keep J in top 1 by x[q, J]", "E005.*counts through 9999999"),
+        (
+            "axis Z = k // 99999999 let z[q, Z] = mean(t in Z) Q[q] . K[t] keep Z in top 1 by z[q, Z]",
+            "E005.*has 99999999",
+        ),
+        ("keep J in top " + "9" * 400 + ".0 by s[I, J]", "E005"),
+    ],
+)
+def test_programs_that_make_no_sense(body: str, message: str) -> None:
+    pattern = weft.load(f"pattern p {{ {PRELUDE} {body} }}")
+    with pytest.raises(weft.CompileError, match=message):
+        pattern.attention(*tensors(20, 2, 1, 1, torch.float64))
+
+
+def test_cells_of_other_sizes_are_other_cells() -> None:
+    text = """pattern p(a: tokens = 8, b: tokens = 8) { causal axis A = q // a axis B = q // b
+        let s[A] = mean(t in A) Q[t] let u[B, k] = s[B] . K[k] keep k in top 3 by u[B, k] }"""
+    weft.load(text).program()
+    with pytest.raises(weft.CompileError, match=r"E006.*`s` has cells of 8 tokens"):
+        weft.load(text, b=4).program()
+
+
+def test_what_only_the_definition_scores_is_refused_by_name_and_at_length() -> None:
+    pattern = weft.load(f"pattern p {{ {PRELUDE} let x[I, J] = softmax(s[I, J] over I) keep x[I, J] > 0.1 }}")
+    q = torch.zeros(1, 1, 9000, 8)
+    with pytest.raises(weft.TensorError, match="a softmax over queries: only the definition"):
+        pattern.attention(q, q, q)
+
+
+def test_rows_of_other_widths() -> None:
+    pattern = weft.load("pattern p { causal input x[k]: vector let s[q, k] = Q[q] . x[k] keep k in top 3 by s[q, k] }")
+    q, k, v = tensors(20, 1, 1, 1, torch.float32)
+    for backend in ("cpu", "reference"):
+        with pytest.raises(weft.TensorError):
+            pattern.attention(q, k, v, backend=backend, x=torch.zeros(1, 1, 20, 5))
+
+
+def test_autocast_changes_no_choice() -> None:
+    pattern = pattern_of("minference_blocks")
+    q, k, v = tensors(517, 2, 1, 1, torch.float32)
+    right = pattern.attention(q, k, v)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(pattern.attention(q, k, v), right)

@@ -71,10 +71,10 @@ class Pattern:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs `attention` and `mask` must be given; all declared ones while parameters are missing."""
-        from .check import natural_heads
+        from .check import USUAL_HEADS, natural_heads, table_heads
 
         if self.dynamic:
-            program = self.program()
+            program = self.program(table_heads(self.definition.parameters, self.given) or USUAL_HEADS)
             read = (table.source for table in program.limits.tables if table.source)
             return (*(given.name for given in program.givens), *dict.fromkeys(read))
         if self.missing:
@@ -117,14 +117,19 @@ class Pattern:
 
     def program(self, heads: int = 1, kv_heads: int | None = None, layer: int = 0, layers: int = 1) -> Program:
         """What a dynamic pattern scores and chooses; raises CompileError."""
+        from .compiler.judge_program import judge_program
         from .compiler.lower_selection import lower_selection
 
         key = (heads, heads if kv_heads is None else kv_heads, layer, layers)
         self._check_heads(*key)
         shape = Shape(True, key[0], key[1], layer, layers)
-        return self.remember(
-            ("program", *key), lambda: lower_selection(self.module, self.definition, self.given, shape)
-        )
+
+        def make() -> Program:
+            program = lower_selection(self.module, self.definition, self.given, shape)
+            judge_program(program, self.definition.span)
+            return program
+
+        return self.remember(("program", *key), make)
 
     def _check_heads(self, heads: int, kv_heads: int, layer: int, layers: int) -> None:
         """Raise ValueError unless there can be such heads and such a layer."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .compiler.ir import Clause
+from .compiler.judge_program import only_densely
 from .compiler.plan import Plan, Shape, Tiling
 from .compiler.selection import Program
 from .tensors import TensorError, host_inputs
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Tokens of a query tile and of a key tile on the CPU, at most: cells may be smaller.
 CPU_TILE = 128
+# Tokens up to which all pairs may be held where only the definition can score.
+MOST_DENSE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ def givens(pattern: Pattern, program: Program, q: torch.Tensor, inputs: Mapping[
         tail = 1 if given.vector else 0
         right = (
             isinstance(x, torch.Tensor)
+            and not x.is_complex()
             and x.ndim == 2 + len(wanted) + tail
             and list(x.shape[2 : 2 + len(wanted)]) == wanted
         )
@@ -165,11 +169,22 @@ def attention_by_selection(
     inputs: Mapping[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output and the log-sum-exp of one call; `backend` is "gpu", "triton", "hopper", "cpu" or "reference"."""
+    import torch
+
     program = pattern.program(q.shape[1], k.shape[1], *layers)
     job = job_of(pattern, program, q, k, inputs)
-    if backend == "reference":
-        return _dense(job, q, k, v, scale, inputs)
-    cells = select(job, q, k, v, scale, inputs)
+    reason = only_densely(program)
+    if reason and (backend in ("triton", "hopper") or (backend != "reference" and job.n > MOST_DENSE)):
+        message = f"{reason}: only the definition can score that, which holds all pairs; ask for 'reference'"
+        raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): {message}")
+    # Which cells are kept must not depend on what else runs in low precision.
+    with torch.autocast(q.device.type, enabled=False):
+        try:
+            if backend == "reference" or reason:
+                return _dense(job, q, k, v, scale, inputs)
+            cells = select(job, q, k, v, scale, inputs)
+        except ValueError as error:
+            raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): {error}") from error
     if backend == "cpu":
         from .codegen.cpu import attend_cpu
         from .codegen.select_tiles import host_lists
