@@ -72,6 +72,7 @@ def test_several_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     assert "power_attention" in out and "sliding_window(window=2304)" in out and "after 6 layers" in out
     assert main(["coverage", "power_attention", "masformer", "--n", "4096", "--format", "json"]) == 0
     data = json.loads(capsys.readouterr().out)
+    assert [r["heads"] for r in data["reports"]] == [8, 8], "what is compared has as many heads"
     assert data["schema"] == "weft.coverage/1" and [r["name"] for r in data["reports"]] == [
         "power_attention",
         "masformer",

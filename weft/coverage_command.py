@@ -35,7 +35,10 @@ SILENCE = 1.0
 
 def run_coverage(arguments: Namespace) -> int:
     """`weft coverage`; 1 when a claim does not hold."""
-    reports = [report_of(text, arguments) for text in arguments.files]
+    subjects = [subject_of(text, arguments) for text in arguments.files]
+    # Side by side, what does not tell heads apart is taken with as many as the others have.
+    most = max(heads_of(subject, arguments.layers or USUAL_LAYERS) for subject in subjects)
+    reports = [report_of(*pair, most, arguments) for pair in zip(arguments.files, subjects, strict=True)]
     if arguments.html:
         from .compiler.coverage_page import as_page
 
@@ -71,15 +74,21 @@ def coloured(line: str) -> str:
     return paint(line, colour) if colour else line
 
 
-def report_of(text: str, arguments: Namespace) -> Coverage:
-    """The report of one FILE or FILE(NAME=VALUE, ..)."""
+def subject_of(text: str, arguments: Namespace) -> Pattern | Stack:
+    """What FILE or FILE(NAME=VALUE, ..) means."""
     name, params = split(text)
     given = {**dict(arguments.params), **params}
     subject = chosen(locate(name), arguments.pattern, {key: value(word) for key, word in given.items()})
     if isinstance(subject, Stack) and arguments.layers:
         raise UsageError(f"{name}: --layers is for patterns; a stack says itself how many layers it has")
+    return subject
+
+
+def report_of(text: str, subject: Pattern | Stack, most: int, arguments: Namespace) -> Coverage:
+    """The report of one FILE or FILE(NAME=VALUE, ..), with `most` heads where it does not tell heads apart."""
     n, layers = arguments.n, arguments.layers or USUAL_LAYERS
-    heads = arguments.heads or heads_of(subject, layers)
+    own = heads_of(subject, layers)
+    heads = arguments.heads or (most if own == 1 else own)
     try:
         inputs = given_inputs(subject, arguments, layers, heads)
         found = coverage(
@@ -91,6 +100,7 @@ def report_of(text: str, arguments: Namespace) -> Coverage:
     except ValueError as error:
         raise_usage(error)
         raise AssertionError from error
+    given = {**dict(arguments.params), **split(text)[1]}
     label = ", ".join(f"{key}={word}" for key, word in given.items())
     return replace(found, name=f"{subject.name}({label})" if label else subject.name)
 
