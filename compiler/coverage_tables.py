@@ -181,6 +181,9 @@ def layer_notes(facts: LayerFacts) -> list[str]:
     """What a layer is, and the places that speak against it."""
     name = f"{'layer' if len(facts.layers) == 1 else 'layers'} {ranges(facts.layers)}"
     notes = [f"{name}: {plain(facts.text)}"] if facts.text else []
+    if facts.heads > 1 and facts.pairs and facts.exact:
+        shared = facts.head_pairs / facts.pairs
+        notes.append(f"{name}: {shared:.3g} of {facts.heads} heads keep a pair that any of them keeps, on average")
     if facts.first_empty is not None:
         notes.append(f"{name}: query {facts.first_empty:,} is the first that keeps no key")
     if facts.again:
@@ -311,6 +314,7 @@ def route_words(report: Coverage) -> tuple[str, ...]:
 def closing(report: Coverage) -> str:
     """What is claimed of the numbers, and how long they took."""
     claim = f"some numbers are bounds: {plain(report.undecided)}" if report.undecided else "counts are exact"
+    claim += "" if report.forms else "; no closed form is known, all are computed"
     return f"{claim}; analysed in {report.seconds:.2g} s"
 
 

@@ -44,6 +44,7 @@ def test_golden() -> None:
           layers  density  least row  most  empty rows  waste  cache keys  drop keys  numbers
           0..5     17.6 %          1    10           0    1.5          96         no    exact
           layers 0..5: causal; keep q - k < 4; keep q - k in powers(2) or k == 0
+          layers 0..5: 4 of 4 heads keep a pair that any of them keeps, on average
           layers 0..5: key 1 must not be dropped: skipped by query 8, needed by 9
 
         reached through the first layers
