@@ -17,6 +17,7 @@ from .dsl.loader import Module, load_file, load_text, search_roots
 from .dsl.source import Span
 from .dsl.syntax import File, PatternDef
 from .dsl.uses import is_dynamic
+from .parameterised import Parameterised
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,27 +33,18 @@ MOST_TOKENS = 1 << 30
 MOST_REMEMBERED = 64
 
 
-class Pattern:
+class Pattern(Parameterised):
     """One pattern of a `.sparse` file with some of its parameters given."""
 
+    kind = "pattern"
+    definition: PatternDef
+
     def __init__(self, module: Module, definition: PatternDef, given: Mapping[str, Given] | None = None) -> None:
-        self.module = module
-        self.definition = definition
-        self.given = dict(given or {})
+        super().__init__(module, definition, given)
         self._masks: dict[tuple[int, int, int, int], Mask] = {}
         # Kernels and lists of calls, by all that they depend on; `calls` fills it.
         self.calls: dict[tuple[object, ...], Any] = {}
         self._memory: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-
-    @property
-    def name(self) -> str:
-        """The pattern's name."""
-        return self.definition.name
-
-    @property
-    def doc(self) -> str:
-        """The pattern's docstring."""
-        return self.definition.doc
 
     @property
     def __doc__(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -81,25 +73,11 @@ class Pattern:
             return self.declared_inputs
         return tuple(dict.fromkeys(t.source for t in self.bind(natural_heads(self)).tables if t.source))
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Names of the parameters that still need a value."""
-        return tuple(p.name for p in self.definition.parameters if p.default is None and p.name not in self.given)
-
     def __call__(self, /, **params: Given) -> Pattern:
         """The same pattern with other parameter values."""
         other = Pattern(self.module, self.definition, {**self.given, **params})
         other.check_names()
         return other
-
-    def check_names(self) -> None:
-        """Raise CompileError E007 when a given parameter does not exist."""
-        known = [p.name for p in self.definition.parameters]
-        for name in self.given:
-            if name not in known:
-                hint = did_you_mean(name, known) if known else "it has no parameters"
-                message = f"`{self.name}` has no parameter `{name}`"
-                raise CompileError([Diagnostic("E007", self.definition.span, message, hint)])
 
     def bind(self, heads: int = 1, kv_heads: int | None = None, layer: int = 0, layers: int = 1) -> Mask:
         """The mask for a number of heads and a layer; raises CompileError when it has none."""
@@ -333,10 +311,6 @@ class Pattern:
             raise ValueError(f"pattern `{self.name}`: there is no head {head} among {heads}")
         arrays = host_inputs(self, bound, inputs, n, n, heads)
         return shades(bound, n, Shape(True, heads, heads), arrays, head)
-
-    def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
-        return f"<weft pattern {self.name}({given})>"
 
     @cached_property
     def where(self) -> str:

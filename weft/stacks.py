@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,49 +11,24 @@ from .compiler.stack import LoweredStack, lower_stack
 from .dsl.diagnostics import CompileError, Diagnostic, did_you_mean
 from .dsl.loader import Module, load_text, search_roots
 from .dsl.syntax import StackDef
+from .parameterised import Parameterised
 from .pattern import read_module
 
 if TYPE_CHECKING:
     from .compiler.coverage import Coverage
 
 
-class Stack:
+class Stack(Parameterised):
     """One stack of a `.sparse` file with some of its parameters given."""
 
-    def __init__(self, module: Module, definition: StackDef, given: Mapping[str, Given] | None = None) -> None:
-        self.module = module
-        self.definition = definition
-        self.given = dict(given or {})
-
-    @property
-    def name(self) -> str:
-        """The stack's name."""
-        return self.definition.name
-
-    @property
-    def doc(self) -> str:
-        """The stack's docstring."""
-        return self.definition.doc
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Names of the parameters that still need a value."""
-        return tuple(p.name for p in self.definition.parameters if p.default is None and p.name not in self.given)
+    kind = "stack"
+    definition: StackDef
 
     def __call__(self, /, **params: Given) -> Stack:
         """The same stack with other parameter values."""
         other = Stack(self.module, self.definition, {**self.given, **params})
         other.check_names()
         return other
-
-    def check_names(self) -> None:
-        """Raise CompileError E007 when a given parameter does not exist."""
-        known = [p.name for p in self.definition.parameters]
-        for name in self.given:
-            if name not in known:
-                hint = did_you_mean(name, known) if known else "it has no parameters"
-                message = f"`{self.name}` has no parameter `{name}`"
-                raise CompileError([Diagnostic("E007", self.definition.span, message, hint)])
 
     def lower(self, heads: int, kv_heads: int | None = None) -> LoweredStack:
         """The mask of every head of every layer; raises CompileError."""
@@ -75,10 +49,6 @@ class Stack:
         from .covering import coverage
 
         return coverage(self, n, 1, heads, kv_heads, head_dim, path, claims, inputs)
-
-    def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
-        return f"<weft stack {self.name}({given})>"
 
 
 def load_stack(path_or_text: str | os.PathLike[str], name: str | None = None, /, **params: Given) -> Stack:
