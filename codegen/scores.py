@@ -7,7 +7,6 @@ place in it. Queries may be asked for in chunks, so that nothing of all queries 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import assert_never
 
 import torch
@@ -15,6 +14,7 @@ import torch
 from ..compiler import ir
 from ..compiler.evaluate import truth
 from ..compiler.intervals import Interval, verdict
+from ..compiler.lower_term import free
 from ..compiler.selection import (
     Apply,
     Arithmetic,
@@ -32,9 +32,10 @@ from ..compiler.selection import (
     Softmax,
     Term,
 )
+from ..compiler.walk import variables as names_of
 from .named import Value, apply, arithmetic, dot
 from .search import TORCH
-from .views import Domain, coordinates, rows, variables
+from .views import Domain, coordinates, rows
 from .weigh import group_sums
 
 
@@ -181,11 +182,11 @@ def _reduce(term: Reduce, call: Call, names: Mapping[str, Domain]) -> Value:
     if term.op == "sum" and isinstance(term.body, Arithmetic) and term.body.op in ("*", "/"):
         # What does not run with the binders leaves the sum, so that products of rows become one matrix product.
         left, right = term.body.left, term.body.right
-        if not mentioned(right) & inside.keys():
+        if not free(right) & inside.keys():
             return arithmetic(
                 term.body.op, _reduce(replace(term, body=left), call, names), evaluate(right, call, names)
             )
-        if term.body.op == "*" and not mentioned(left) & inside.keys():
+        if term.body.op == "*" and not free(left) & inside.keys():
             return arithmetic("*", evaluate(left, call, names), _reduce(replace(term, body=right), call, names))
     return _folded(term, evaluate(term.body, call, within), call, names, inside)
 
@@ -213,7 +214,7 @@ def _weights(term: Softmax, binder: Inside, call: Call, names: Mapping[str, Doma
     names = {**names, term.along: replace(domain, count=max(1, seen))}
     factor, body = _peeled(term.body, call, names)
     others = tuple(axis for axis in body.axes if axis != term.along)
-    others += tuple(axis for axis in names if axis in condition_names(term.where) and axis not in body.axes)
+    others += tuple(axis for axis in names if axis in names_of(term.where) and axis not in body.axes)
     axes = (*(axis for axis in others if axis != term.along), term.along)
     sums = group_sums(body.over(axes), condition(term.where, call, names, axes), factor, ratio)
     sums = torch.nn.functional.pad(sums, (0, outer.count - sums.shape[-1]))
@@ -254,27 +255,6 @@ def _peeled(term: Term, call: Call, names: Mapping[str, Domain]) -> tuple[float,
         case _:
             pass
     return 1.0, evaluate(term, call, names)
-
-
-def mentioned(term: Term) -> set[str]:
-    """Names a term mentions."""
-    match term:
-        case Number() | Scale():
-            return set()
-        case Row(_, index):
-            return set(variables(index))
-        case Read(_, indices):
-            return set(indices)
-        case Arithmetic(_, left, right) | Dot(left, right):
-            return mentioned(left) | mentioned(right)
-        case Apply(_, operand):
-            return mentioned(operand)
-        case Softmax(body, along, where):
-            return mentioned(body) | {along} | (condition_names(where) if where is not None else set())
-        case Reduce(_, binders, body):
-            return (mentioned(body) - {b.name for b in binders}) | {b.outer for b in binders if isinstance(b, Inside)}
-        case _:
-            assert_never(term)
 
 
 NEUTRAL = {"sum": 0.0, "mean": 0.0, "max": float("-inf"), "min": float("inf")}
@@ -318,7 +298,7 @@ def _softmax(term: Softmax, call: Call, names: Mapping[str, Domain]) -> Value:
     body = evaluate(term.body, call, names)
     if term.where is None:
         return replace(body, tensor=torch.softmax(body.tensor, 3 + body.axes.index(term.along)))
-    free = tuple(axis for axis in names if axis in condition_names(term.where))
+    free = tuple(axis for axis in names if axis in names_of(term.where))
     axes = tuple(dict.fromkeys((*body.axes, *free)))
     place = 3 + axes.index(term.along)
     x = body.over(axes)
@@ -328,23 +308,6 @@ def _softmax(term: Softmax, call: Call, names: Mapping[str, Domain]) -> Value:
     x = torch.exp(x - torch.where(most == float("-inf"), 0.0, most))
     total = x.sum(place, keepdim=True)
     return Value(x / torch.where(total == 0, 1.0, total), axes)
-
-
-def condition_names(formula: ir.Formula) -> set[str]:
-    """Names in a condition."""
-    match formula:
-        case ir.Truth():
-            return set()
-        case ir.Compare(_, left, right):
-            return {*variables(left), *variables(right)}
-        case ir.InPowers(value, _):
-            return set(variables(value))
-        case ir.And(items) | ir.Or(items):
-            return set(chain.from_iterable(condition_names(item) for item in items))
-        case ir.Not(item):
-            return condition_names(item)
-        case _:
-            assert_never(formula)
 
 
 def condition(formula: ir.Formula, call: Call, names: Mapping[str, Domain], axes: Sequence[str]) -> torch.Tensor:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import assert_never
 
 import torch
 
 from ..compiler import ir
 from ..compiler.evaluate import number
+from ..compiler.walk import parts
 from .named import Value
 from .search import TORCH
 
@@ -50,17 +49,7 @@ def coordinates(names: Mapping[str, Domain], axes: Sequence[str], device: torch.
 
 def variables(expr: ir.Expr) -> list[str]:
     """Names in an integer expression, in order of appearance."""
-    match expr:
-        case ir.Var(name):
-            return [name]
-        case ir.Binary(_, left, right):
-            return list(dict.fromkeys(chain(variables(left), variables(right))))
-        case ir.Const():
-            return []
-        case ir.Read(_, index):
-            return variables(index)
-        case _:
-            assert_never(expr)
+    return list(dict.fromkeys(part.name for part in parts(expr) if isinstance(part, ir.Var)))
 
 
 def affine(expr: ir.Expr, known: Mapping[str, int]) -> dict[str, int] | None:
