@@ -13,8 +13,8 @@ from .cache import store
 from .configure import Dtype, padded
 from .forward import Kernel, emit, used_tables
 from .hopper import emit_hopper
+from .repeat import LOG2E, Repeat
 
-LOG2E = 1.4426950408889634
 DTYPES: dict[torch.dtype, Dtype] = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 
 
@@ -121,6 +121,25 @@ class Launcher:
                 self.compiled[device] = compiled
         return out, lse
 
+    def repeat(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        out: torch.Tensor,
+        lists: DeviceLists | None,
+        tables: Mapping[str, torch.Tensor],
+    ) -> Repeat | None:
+        """Launches like one that was on these tensors, with all done but the addresses; None before the first."""
+        compiled = self.compiled.get(q.device.index) if q.device.type == "cuda" else None
+        if compiled is None:
+            return None
+        batch, heads, m, _ = q.shape
+        extents = tuple((list(x.shape), _steps(x)) for x in (q, k, v, out))
+        fixed = _fixed_arguments(self, q, k, lists, tables)
+        grid = (-(-m // self.kernel.config.block_m) * batch * heads, 1, 1)
+        return Repeat(compiled, q.device.index, grid, extents, (batch, heads, m), tuple(fixed))
+
 
 @lru_cache(maxsize=512)
 def launcher(kernel: Kernel) -> Launcher:
@@ -142,19 +161,30 @@ def arguments_for(
     tables: Mapping[str, torch.Tensor],
 ) -> list[Any]:
     """The kernel's arguments, in the order of `argument_names`."""
-    batch, heads, m, _ = q.shape
     arguments: list[Any] = []
     for x, describe in zip((q, k, v, out), launch.describe, strict=False):
         arguments.append(describe(x))
     if not launch.kernel.config.tma:
         arguments = [a for x in (q, k, v, out) for a in (x, x.stride(0), x.stride(1), x.stride(2))]
-    arguments.append(lse)
+    return [*arguments, lse, *_fixed_arguments(launch, q, k, lists, tables), scale * LOG2E]
+
+
+def _fixed_arguments(
+    launch: Launcher,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    lists: DeviceLists | None,
+    tables: Mapping[str, torch.Tensor],
+) -> list[Any]:
+    """The arguments between the tensors and the scale: the same for all calls of a shape and its lists."""
+    batch, heads, m, _ = q.shape
+    arguments: list[Any] = []
     if lists is not None:
         arguments += [lists.start, lists.split, lists.tiles, lists.step]
     for name in launch.tables:
         table = tables[name]
         arguments += [table, table.shape[-1], table.stride(0) if table.ndim == 2 else 0]
-    return [*arguments, k.shape[2], m, heads, heads // k.shape[1], batch * heads, scale * LOG2E]
+    return [*arguments, k.shape[2], m, heads, heads // k.shape[1], batch * heads]
 
 
 def _describers(kernel: Kernel) -> Iterator[Callable[[torch.Tensor], Any]]:

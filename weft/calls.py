@@ -36,9 +36,9 @@ class Prepared:
     # The device and the stream that lists and tables were made on.
     made_on: tuple[int, int] | None = None
 
-    def claim(self) -> None:
+    def claim(self, current: int | None = None) -> None:
         """Keep the memory of lists and tables from new uses while the current stream, if another, still reads them."""
-        if self.made_on is None or self.made_on[1] == _stream(self.made_on[0]):
+        if self.made_on is None or self.made_on[1] == (_stream(self.made_on[0]) if current is None else current):
             return
         import torch
 
@@ -152,10 +152,11 @@ def _again(
         return None
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         return None
-    launch, made = known
-    made.claim()
+    repeat, made = known
+    stream = _stream(repeat.device)
+    made.claim(stream)
     factor = q.shape[3] ** -0.5 if scale is None else float(scale)
-    return launch.run(q, k, v, factor, made.lists, made.tables)
+    return repeat.run(q, k, v, factor, stream)
 
 
 def choose_backend(pattern: Pattern, q: torch.Tensor, backend: str) -> str:
@@ -349,9 +350,10 @@ def _kernel(
     if backend == "gpu" and searched and made.density < FEW_TILES:
         launch = pattern.remember(("plain", *key, *layers), lambda: make(False))
         made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
-    if signature is not None and tma and made.lasting:
-        pattern.calls[signature] = (launch, made)
+    made.claim()
+    out, lse = launch.run(q, k, v, scale, made.lists, made.tables)
+    if signature is not None and made.lasting and (again := launch.repeat(q, k, v, out, made.lists, made.tables)):
+        pattern.calls[signature] = (again, made)
         while len(pattern.calls) > MOST_LISTS:
             pattern.calls.pop(next(iter(list(pattern.calls))), None)  # a list: another thread may add meanwhile
-    made.claim()
-    return launch.run(q, k, v, scale, made.lists, made.tables)
+    return out, lse
