@@ -7,7 +7,7 @@ from typing import assert_never
 
 import torch
 
-from ..compiler.selection import Chosen
+from ..compiler.selection import Chosen, Number
 
 
 def choose(rule: Chosen, score: torch.Tensor, candidates: torch.Tensor, forced: torch.Tensor) -> torch.Tensor:
@@ -27,13 +27,13 @@ def choose(rule: Chosen, score: torch.Tensor, candidates: torch.Tensor, forced: 
             places = torch.arange(score.shape[-1], device=score.device)
             kept = places < budget(rule, candidates.sum(-1, keepdim=True), score.shape[-1])
         case "cover":
-            kept = _until(before >= rule.amount * total, rank)
+            kept = _until(before >= amount(rule) * total, rank)
         case "reach":
             # Sums rise, then fall where scores are negative: what counts is the first prefix that gets there.
-            reached = (torch.where(rank == 1, torch.maximum(before, through), float("-inf")) >= rule.amount).any(-1)
-            kept = _until(before >= rule.amount, rank) & reached[..., None]
+            reached = (torch.where(rank == 1, torch.maximum(before, through), float("-inf")) >= amount(rule)).any(-1)
+            kept = _until(before >= amount(rule), rank) & reached[..., None]
         case "under":
-            within = (rank > 0) & (through <= rule.amount)
+            within = (rank > 0) & (through <= amount(rule))
             kept = within.flip(-1).cummax(-1).values.flip(-1)
             kept[..., 0] = True
         case _:
@@ -56,8 +56,8 @@ def _until(stop: torch.Tensor, rank: torch.Tensor) -> torch.Tensor:
 def budget(rule: Chosen, count: torch.Tensor, total: int) -> torch.Tensor:
     """How many cells `top` keeps where a row has `count` candidates of `total` cells; shares as decimals say them."""
     if not rule.percent:
-        return torch.full_like(count, min(total, int(rule.amount)))
-    share = Fraction(str(rule.amount)) / 100
+        return torch.full_like(count, min(total, int(amount(rule))))
+    share = Fraction(str(amount(rule))) / 100
     match rule.of:
         case "total":
             return torch.full_like(count, math.ceil(share * total))
@@ -70,3 +70,9 @@ def budget(rule: Chosen, count: torch.Tensor, total: int) -> torch.Tensor:
             return torch.full_like(count, max(1, total - root))
         case _:
             assert_never(rule.of)
+
+
+def amount(rule: Chosen) -> float:
+    """A rule's amount, a number."""
+    assert isinstance(rule.amount, Number)
+    return rule.amount.value

@@ -20,8 +20,12 @@ from ..compiler.selection import (
     Arithmetic,
     Below,
     Binder,
+    ByHead,
+    Count,
     Dot,
+    Heads,
     Inside,
+    Integer,
     Last,
     Number,
     Program,
@@ -29,8 +33,10 @@ from ..compiler.selection import (
     Reduce,
     Row,
     Scale,
+    Slice,
     Softmax,
     Term,
+    Whole,
 )
 from ..compiler.walk import variables as names_of
 from .named import Value, apply, arithmetic, dot
@@ -107,6 +113,8 @@ def evaluate(term: Term, call: Call, names: Mapping[str, Domain]) -> Value:
             return _reduce(term, call, names)
         case Softmax():
             return _softmax(term, call, names)
+        case ByHead() | Integer() | Slice() | Count():
+            raise NotImplementedError(term)
         case _:
             assert_never(term)
 
@@ -119,7 +127,8 @@ def _constant(call: Call, value: float) -> Value:
     return Value(torch.full((1, 1, 1), value, dtype=_exact(call), device=call.q.device))
 
 
-def _read(name: str, indices: tuple[str, ...], call: Call, names: Mapping[str, Domain]) -> Value:
+def _read(name: str, places: tuple[ir.Expr, ...], call: Call, names: Mapping[str, Domain]) -> Value:
+    indices = tuple(place.name for place in places if isinstance(place, ir.Var))
     score = next((s for s in call.program.scores if s.name == name), None)
     if score is None:
         given = next(g for g in call.program.givens if g.name == name)
@@ -162,6 +171,8 @@ def inner_domain(binder: Binder, call: Call, names: Mapping[str, Domain]) -> Dom
             return Domain(first, -(-last // size) - first, size)
         case Last(_, _, count):
             return Domain(max(0, call.n - count), min(count, call.n), 1)
+        case Whole() | Heads():
+            raise NotImplementedError(binder)
         case _:
             assert_never(binder)
 
@@ -245,7 +256,8 @@ def _peeled(term: Term, call: Call, names: Mapping[str, Domain]) -> tuple[float,
             if number > 0:
                 factor, body = _peeled(left, call, names)
                 return factor * number if op == "*" else factor / number, body
-        case Read(name, indices):
+        case Read(name, places):
+            indices = tuple(place.name for place in places if isinstance(place, ir.Var))
             score = next((s for s in call.program.scores if s.name == name), None)
             if score and any(_asks(call, axis) for axis in score.axes):
                 own = {axis: names[index] for axis, index in zip(score.axes, indices, strict=True)}

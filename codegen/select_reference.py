@@ -11,7 +11,7 @@ from typing import assert_never
 import torch
 
 from ..compiler.evaluate import number, truth
-from ..compiler.ir import Clause, Formula, Mask
+from ..compiler.ir import Clause, Formula, Mask, Var
 from ..compiler.plan import Shape
 from ..compiler.selection import (
     Apply,
@@ -19,10 +19,14 @@ from ..compiler.selection import (
     Axis,
     Below,
     Binder,
+    ByHead,
     Choice,
     Chosen,
+    Count,
     Dot,
+    Heads,
     Inside,
+    Integer,
     Last,
     Number,
     Program,
@@ -30,9 +34,11 @@ from ..compiler.selection import (
     Reduce,
     Row,
     Scale,
+    Slice,
     Softmax,
     Term,
     Threshold,
+    Whole,
 )
 from ..compiler.tables import table_values
 from .rules import choose
@@ -183,6 +189,8 @@ def _bound(binder: Binder, scope: Scope, call: Call) -> tuple[Scope, torch.Tenso
         case Last(name, side, count):
             first = max(call.first[side], call.n - count)
             return _grown(scope, Axis(name, side, 1), first + call.arange(call.n - first), call)
+        case Whole() | Heads():
+            raise NotImplementedError(binder)
         case _:
             assert_never(binder)
 
@@ -209,7 +217,8 @@ def _value(term: Term, scope: Scope, call: Call) -> torch.Tensor:
             return _spread(call.rows["K"].new_tensor(call.scale), scope.places + 2)
         case Read(name, indices):
             x = call.known[name]
-            cells = (scope.names[i].clamp(0, size - 1) for i, size in zip(indices, x.shape[1:], strict=False))
+            names = (i.name for i in indices if isinstance(i, Var))
+            cells = (scope.names[i].clamp(0, size - 1) for i, size in zip(names, x.shape[1:], strict=False))
             return x[(slice(None), *cells)]
         case Row(source, index):
             x = call.rows[source]
@@ -231,6 +240,8 @@ def _value(term: Term, scope: Scope, call: Call) -> torch.Tensor:
             return _reduce(term, scope, call)
         case Softmax():
             return _softmax(term, scope, call)
+        case ByHead() | Integer() | Slice() | Count():
+            raise NotImplementedError(term)
         case _:
             assert_never(term)
 
@@ -270,6 +281,8 @@ def _reduce(term: Reduce, scope: Scope, call: Call) -> torch.Tensor:
             return x.amax(places)
         case "min":
             return x.amin(places)
+        case "descend":
+            raise NotImplementedError(term)
         case _:
             assert_never(term.op)
 

@@ -14,9 +14,12 @@ from .selection import (
     Axis,
     Below,
     Binder,
+    ByHead,
     Chosen,
+    Count,
     Dot,
     Inside,
+    Integer,
     Last,
     Number,
     Program,
@@ -24,6 +27,7 @@ from .selection import (
     Reduce,
     Row,
     Scale,
+    Slice,
     Softmax,
     Term,
 )
@@ -51,7 +55,8 @@ def judge_program(program: Program, span: Span | None) -> None:
             case Row(_, index) if _by_head(index):
                 _fail("E003", span, "a row of Q, K or V is one of tokens: it cannot depend on heads, tables or inputs")
             case Read(name, indices):
-                for index, axis in zip(indices, owners[name], strict=True):
+                for place, axis in zip(indices, owners[name], strict=True):
+                    index = place.name if isinstance(place, Var) else ""
                     if index in scope and _size(scope[index]) != axes[axis].size:
                         cells = f"cells of {axes[axis].size} tokens"
                         _fail("E006", span, f"`{name}` has {cells} along `{axis}`, and `{index}` has others")
@@ -75,6 +80,8 @@ def only_densely(program: Program) -> str:
                     return "a softmax over what its numbers do not depend on"
                 if where is not None and reads(where):
                     return "a condition that reads numbers"
+            case Reduce(op, binders, body, where) if op == "descend" or where is not None:
+                return "a reduction that is not on the fast path yet"
             case Reduce(_, binders, body):
                 outer = {b.outer for b in binders if isinstance(b, Inside)}
                 bound = {b.name for b in binders} | {
@@ -82,12 +89,18 @@ def only_densely(program: Program) -> str:
                 }
                 if outer & (free(body) | bound):
                     return "a reduction inside cells that its body mentions too, or inside bound ones"
+            case Read(_, indices) if not all(isinstance(index, Var) for index in indices):
+                return "a score read beside its cells"
             case Read(name, indices):
-                if name in deep and any(isinstance(scope.get(index), Last) for index in indices):
+                if name in deep and any(isinstance(scope.get(x.name), Last) for x in indices if isinstance(x, Var)):
                     return "a softmax that is read at the last tokens only"
+            case ByHead() | Integer() | Slice() | Count():
+                return "an expression that is not on the fast path yet"
             case _:
                 pass
     for choice in program.choices:
+        if choice.when or (isinstance(choice, Chosen) and (choice.inside or choice.joint)):
+            return "a rule that is not on the fast path yet"
         if isinstance(choice, Chosen) and any(f and reads(f) for f in (choice.counting, choice.among)):
             return "a condition that reads numbers"
     return ""
@@ -117,12 +130,12 @@ def _terms(program: Program, axes: Mapping[str, Axis]) -> Iterator[tuple[Term, S
 def _inner(term: Term, scope: Scope) -> Iterator[tuple[Term, Scope]]:
     yield term, scope
     match term:
-        case Number() | Scale() | Read() | Row():
+        case Number() | Scale() | Read() | Row() | ByHead() | Integer() | Count():
             pass
         case Arithmetic(_, left, right) | Dot(left, right):
             yield from _inner(left, scope)
             yield from _inner(right, scope)
-        case Apply(_, operand):
+        case Apply(_, operand) | Slice(operand):
             yield from _inner(operand, scope)
         case Softmax(body, _, _):
             yield from _inner(body, scope)

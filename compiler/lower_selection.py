@@ -209,7 +209,9 @@ def _chosen(axis: str, rule: s.Chosen, text: str, names: Names) -> ir.Chosen:
     whole = rule.rule != "top" or rule.percent or (isfinite(amount) and amount == int(amount))
     if not (isfinite(amount) and low <= amount <= high and whole):
         fail("E005", rule.amount.span, f"`{rule.rule}` takes {what}, not {amount:g}")
-    return ir.Chosen(rule.rule, amount, rule.percent, rule.of or "visible", key, query, by, counting, among, text)
+    return ir.Chosen(
+        rule.rule, ir.Number(amount), rule.percent, rule.of or "visible", key, query, by, counting, among, text
+    )
 
 
 def _cells(mentioned: frozenset[str], span: Span | None, names: Names) -> tuple[str | None, str | None]:

@@ -80,7 +80,7 @@ def term(expr: s.Expr, cells: Cells, names: Names) -> ir.Term:
         case s.Index("Q" | "K" | "V" as source, (index,)):
             return ir.Row(source, _token(index, cells, names))
         case s.Index(name, indices) if name in names.reads:
-            return ir.Read(name, tuple(_cell(index, cells) for index in indices))
+            return ir.Read(name, tuple(Var(_cell(index, cells)) for index in indices))
         case s.Dot(left, right):
             return ir.Dot(term(left, cells, names), term(right, cells, names))
         case s.Reduce(op, binders, body):
@@ -185,11 +185,11 @@ def is_vector(value: ir.Term, reads: Mapping[str, bool]) -> bool:
             return reads[name]
         case ir.Arithmetic(_, left, right):
             return is_vector(left, reads) or is_vector(right, reads)
-        case ir.Apply(_, operand):
+        case ir.Apply(_, operand) | ir.Slice(operand):
             return is_vector(operand, reads)
         case ir.Reduce(_, _, body):
             return is_vector(body, reads)
-        case ir.Number() | ir.Scale() | ir.Dot() | ir.Softmax():
+        case ir.Number() | ir.ByHead() | ir.Integer() | ir.Scale() | ir.Dot() | ir.Softmax() | ir.Count():
             return False
         case _:
             assert_never(value)
@@ -198,25 +198,34 @@ def is_vector(value: ir.Term, reads: Mapping[str, bool]) -> bool:
 def free(value: ir.Term) -> frozenset[str]:
     """The axes that a term depends on and does not bind."""
     match value:
-        case ir.Number() | ir.Scale():
+        case ir.Number() | ir.Scale() | ir.ByHead():
             return frozenset()
         case ir.Read(_, indices):
-            return frozenset(indices)
-        case ir.Row(_, index):
-            return frozenset(p.name for p in parts(index) if isinstance(p, Var)) - ALWAYS
+            return frozenset[str]().union(*map(_names, indices))
+        case ir.Row(_, index) | ir.Integer(index):
+            return _names(index)
         case ir.Arithmetic(_, left, right) | ir.Dot(left, right):
             return free(left) | free(right)
-        case ir.Apply(_, operand):
+        case ir.Apply(_, operand) | ir.Slice(operand):
             return free(operand)
         case ir.Softmax(body, along, where):
-            met = frozenset[str]() if where is None else variables(where) - ALWAYS
-            return free(body) | met | {along}
-        case ir.Reduce(_, binders, body):
-            out = set(free(body))
+            return free(body) | _met(where) | {along}
+        case ir.Reduce(_, binders, body, where):
+            out = set(free(body) | _met(where))
             for binder in reversed(binders):
                 out.discard(binder.name)
                 if isinstance(binder, ir.Inside):
                     out.add(binder.outer)
             return frozenset(out)
+        case ir.Count(chosen):
+            return frozenset((chosen.query,)) if chosen.query else frozenset()
         case _:
             assert_never(value)
+
+
+def _names(index: Expr) -> frozenset[str]:
+    return frozenset(p.name for p in parts(index) if isinstance(p, Var)) - ALWAYS
+
+
+def _met(where: Formula | None) -> frozenset[str]:
+    return frozenset() if where is None else variables(where) - ALWAYS

@@ -9,16 +9,26 @@ from typing import Literal
 
 from .ir import Clause, Expr, Formula, Mask
 
-Side = Literal["q", "k"]
+# Queries, keys, the distance from a query's cell to a key's, and plain things that are neither.
+Side = Literal["q", "k", "d", ""]
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """`axis I = q // 128`; `q` and `k` themselves are axes of size 1."""
+    """`axis I = q // 128`; `q` and `k` themselves are axes of size 1.
+
+    `axis t = last 64 of q` has the last tokens only, under their own numbers, and stands in scores alone.
+    `axis D = q // 128 - k // 128` counts how many cells a key's lies before a query's, from 0; a pair with k's cell
+    after q's has none. `axis e = 64` counts things given at call time. An axis of an order has cells of places:
+    `axis J = p // 128`.
+    """
 
     name: str
     side: Side
     size: int
+    last: int = 0
+    count: int = 0
+    order: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +57,41 @@ class Last:
     count: int
 
 
-Binder = Below | Inside | Last
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """`J`: all cells of an axis; the name of the axis is bound."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """`h`: all query heads, or those that share a key/value head: `h in g`. What is inside is each head's own."""
+
+    group: bool
+    name: str = "h"
+
+
+Binder = Below | Inside | Last | Whole | Heads
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class ByHead:
+    """A number for each query head."""
+
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """An integer of n, m, heads, axes and bound names, as a number."""
+
+    value: Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +101,13 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A score, or an input, at axes or bound names; a number or a row, as it was defined."""
+    """A score, or an input, at integers of axes and bound names; a number or a row, as it was defined.
+
+    0 at a cell that does not exist. Mostly an index is a name that counts the very cells of the axis.
+    """
 
     name: str
-    indices: tuple[str, ...]
+    indices: tuple[Expr, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +120,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """Of two numbers; of a row and a number for `*` and `/`; of two rows for `+` and `-`."""
+    """Of numbers and rows, element by element; a number goes with each element of a row."""
 
     op: Literal["+", "-", "*", "/", "min", "max"]
     left: "Term"
@@ -87,17 +129,35 @@ class Arithmetic:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    function: Literal["abs", "exp", "log", "sqrt", "negate"]
+    """Element by element; `probit` is the quantile of the normal distribution."""
+
+    function: Literal["abs", "exp", "log", "sqrt", "negate", "probit"]
     operand: "Term"
 
 
 @dataclass(frozen=True, slots=True)
-class Reduce:
-    """Over all that the binders run through together; `mean` divides by how many exist."""
+class Slice:
+    """`K[t][0 .. 16]`: the elements first .. last - 1 of a row."""
 
-    op: Literal["sum", "mean", "max", "min"]
+    operand: "Term"
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce:
+    """Over all that the binders run through together and where the condition holds; `mean` divides by how many those
+    are. Over none, `sum` and `mean` are 0, `max` is minus and `min` plus infinity. Rows go element by element.
+
+    `descend` (one binder, Inside; no condition) is HiP's search for a cell's largest token: of a cell's halves the one
+    whose first token has the larger value is kept (the left one if equal) until one token is left; the largest value
+    that was seen. The half of tokens l .. r - 1 begins at (l + r) // 2; tokens that do not exist have minus infinity.
+    """
+
+    op: Literal["sum", "mean", "max", "min", "descend"]
     binders: tuple[Binder, ...]
     body: "Term"
+    where: Formula | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +175,14 @@ class Dot:
     right: "Term"
 
 
-Term = Number | Scale | Read | Row | Arithmetic | Apply | Reduce | Softmax | Dot
+@dataclass(frozen=True, slots=True)
+class Count:
+    """`count(k in under 0.9 by share[k])`: how many cells a rule chooses, for each cell of its queries."""
+
+    chosen: "Chosen"
+
+
+Term = Number | ByHead | Integer | Scale | Read | Row | Arithmetic | Apply | Slice | Reduce | Softmax | Dot | Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +205,31 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """`order p = k by hot[k] within 256`: each whole segment's keys by falling score, equal ones by position; the tail
+    that is no whole segment stays. p is the place of a key, `p[e]` the place of token e; NaN sorts last.
+
+    In clauses on pairs, place and cells of places are read from tables named as the order (by place of a key).
+    """
+
+    name: str
+    by: "Term"
+    within: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """`keep J in top 16 by weight[I, J]`: cells of `key` for each cell of `query` (None: the same for all queries).
 
-    `counting` and `among` are conditions over the two axes, by name.
+    `key` is an axis of keys, of places or of distances. `counting` and `among` are conditions over the two axes, by
+    name. `inside` chooses coarser cells first, of the same queries or coarser ones, and only what lies in those is a
+    candidate. `joint`: one ranking over the cells of all queries, by falling score, then by query cell, then by key
+    cell. `amount` is a number for each cell of `query` at most; `top` rounds it down, and takes none where it is below
+    1 or NaN. The choice is empty for queries where a comparison of `when` fails.
     """
 
     rule: Literal["top", "cover", "reach", "under"]
-    amount: float
+    amount: Term
     percent: bool
     of: Literal["total", "visible", "triangle"]
     key: str
@@ -154,6 +238,9 @@ class Chosen:
     counting: Formula | None
     among: Formula | None
     text: str
+    inside: "Chosen | None" = None
+    joint: bool = False
+    when: tuple["Threshold", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +253,7 @@ class Threshold:
     key: str | None
     query: str | None
     text: str
+    when: tuple["Threshold", ...] = ()
 
 
 Choice = Chosen | Threshold
@@ -185,3 +273,4 @@ class Program:
     limits: Mask
     keeps: tuple[Clause, ...]
     choices: tuple[Choice, ...]
+    orders: tuple[Order, ...] = ()

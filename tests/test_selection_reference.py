@@ -310,7 +310,9 @@ class TestRules:
 
     def kept(self, rule: Any, amount: float, row: list[tuple[float, bool, bool]], **more: Any) -> set[int]:
         said: dict[str, Any] = {"percent": False, "of": "visible", **more}
-        chosen = Chosen(rule, amount, key="J", query="I", by=Number(0), counting=None, among=None, text="", **said)
+        chosen = Chosen(
+            rule, Number(amount), key="J", query="I", by=Number(0), counting=None, among=None, text="", **said
+        )
         score, candidates, forced = (torch.tensor(column) for column in zip(*row, strict=True))
         found = choose(chosen, score.double(), candidates, candidates & forced)
         return {j for j, kept in enumerate(found.tolist()) if kept}
