@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,11 +19,24 @@ from .tables import gather, tile_lists
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """What one choice kept, [B, H, query cells, key cells], and how many tokens its cells have."""
+    """What one choice kept, [B, H, query cells, key cells], and how many tokens its cells have.
+
+    One row where all queries share the choice: then `query_size` is n or more. Kind "k": cells of keys. "p": cells of
+    places, `key_size` places each. "d": cell c is the pairs with q // key_size - k // key_size == c.
+    """
 
     kept: torch.Tensor
     query_size: int
     key_size: int
+    kind: Literal["k", "d", "p"] = "k"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The order of a call, for each query head: the key at each place and the place of each key, [B, H, n] int32."""
+
+    key_of: torch.Tensor
+    place_of: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)

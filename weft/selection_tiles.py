@@ -12,7 +12,7 @@ from .tensors import TensorError
 if TYPE_CHECKING:
     import torch
 
-    from .codegen.select_tiles import Cells, Tiles
+    from .codegen.select_tiles import Cells, Places, Tiles
     from .selection import Job
 
 # Tokens of a query tile and of a key tile on the CPU, at most: cells may be smaller.
@@ -70,8 +70,12 @@ def attend(
     scale: float,
     backend: str,
     tf32: bool,
+    places: Places | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output and the log-sum-exp of attention over cells; `backend` is "gpu", "triton", "hopper" or "cpu"."""
+    """The output and the log-sum-exp of attention over cells; `backend` is "gpu", "triton", "hopper" or "cpu".
+
+    `places` is the order of a program that has one.
+    """
     if backend == "cpu":
         from .codegen.cpu import attend_cpu
         from .codegen.select_tiles import host_lists
