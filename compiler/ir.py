@@ -94,7 +94,7 @@ class Not:
 
 Formula = Truth | Compare | InPowers | And | Or | Not
 
-TableKind = Literal["input", "head", "sample", "enter", "leave"]
+TableKind = Literal["input", "head", "sample", "enter", "leave", "order"]
 TableAxis = Literal["token", "query", "key", "head", "none"]
 ClauseKind = Literal["keep", "require", "drop"]
 
@@ -107,6 +107,7 @@ class Table:
     "enter", "leave": the first and past-the-last preorder number of each token's subtree,
     from the parent array passed as `source`.
     "head": the constants in `values`, one a head. "sample": `sample` draws, see `sampling`.
+    "order": places of keys in a selection's order, which scores give; see `selection.Order`.
     """
 
     name: str

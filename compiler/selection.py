@@ -20,7 +20,7 @@ class Axis:
     `axis t = last 64 of q` has the last tokens only, under their own numbers, and stands in scores alone.
     `axis D = q // 128 - k // 128` counts how many cells a key's lies before a query's, from 0; a pair with k's cell
     after q's has none. `axis e = 64` counts things given at call time. An axis of an order has cells of places:
-    `axis J = p // 128`.
+    `axis J = p // 128`; the order itself is one too, with cells of 1.
     """
 
     name: str
@@ -103,7 +103,8 @@ class Scale:
 class Read:
     """A score, or an input, at integers of axes and bound names; a number or a row, as it was defined.
 
-    0 at a cell that does not exist. Mostly an index is a name that counts the very cells of the axis.
+    0 at a cell that does not exist. Mostly an index is a name that counts the very cells of the axis; a name of plain
+    numbers (`r < 16`) may be any index.
     """
 
     name: str
@@ -112,7 +113,10 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One token's row of Q, K or V; zeros at a token that does not exist."""
+    """One token's row of Q, K or V; zeros at a token that does not exist.
+
+    Of K and V, an index that is a name of places (an order, or bound inside cells of places) means the key there.
+    """
 
     source: Literal["Q", "K", "V"]
     index: Expr
@@ -209,7 +213,11 @@ class Order:
     """`order p = k by hot[k] within 256`: each whole segment's keys by falling score, equal ones by position; the tail
     that is no whole segment stays. p is the place of a key, `p[e]` the place of token e; NaN sorts last.
 
-    In clauses on pairs, place and cells of places are read from tables named as the order (by place of a key).
+    In expressions and conditions over cells, p is a variable as axes are: it counts places, and so do names bound inside
+    cells of places. In clauses on pairs, and as `p[e]` anywhere, it is read from the flat table `Table(name, "order")`,
+    which `limits.tables` has: n + 1 numbers for each query head, the places of its keys 0 .. n - 1 and then -1. The
+    place of token e is `Read(name, h * (n + 1) + min(max(e, -1), n))`, so that it is -1 where there is no such token;
+    what cannot leave 0 .. n is not clamped, and k's place is `Read(name, h * (n + 1) + k)`.
     """
 
     name: str

@@ -21,7 +21,7 @@ MOST_DRAWN = 1 << 26
 def table_values(table: Table, inputs: Mapping[str, Ints], n: int, m: int, shape: Shape) -> Ints:
     """One table as a flat array; raises KeyError when its input was not given."""
     match table.kind:
-        case "input":
+        case "input" | "order":
             return inputs[table.source]
         case "head":
             return np.asarray(table.values, dtype=np.int64)
