@@ -1,0 +1,174 @@
+"""Which pairs one call of a dynamic pattern keeps, some rows at a time: no map of all pairs need exist."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from .codegen.reference import attend_dense
+from .codegen.search import TORCH
+from .codegen.select_reference import selected
+from .compiler.evaluate import truth
+from .compiler.ir import Clause, Mask
+from .compiler.judge_program import only_densely
+from .compiler.selection import Arithmetic, Axis, Choice, Chosen, Number, Term, Threshold
+from .compiler.tables import table_values
+from .selection import MOST_DENSE, Job, givens, job_of, select
+from .selection_tiles import attend
+from .tensors import TensorError
+
+if TYPE_CHECKING:
+    from .codegen.select_tiles import Cells
+    from .pattern import Pattern
+    from .selection_tensors import Tensors
+
+# Pairs looked at once, and seconds after which nothing is timed again.
+PAIRS_AT_ONCE = 1 << 23
+TIMES, ENOUGH_SECONDS = 3, 20.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What one call keeps: cells, or all pairs `[B, H, m, n]` where only the definition can tell; and what it took."""
+
+    job: Job
+    tensors: Tensors
+    cells: tuple[Cells, ...]
+    pairs: torch.Tensor | None
+    tables: dict[str, torch.Tensor]
+    select_seconds: float
+    attend_seconds: float
+
+    def rows(self, b: int, h: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of some queries `[R]`, which pairs are kept and which are admissible, `[R, n]`."""
+        limits = self.job.program.limits.clauses
+        required = self._static(tuple(c for c in limits if c.kind == "require"), h, rows)
+        if self.pairs is not None:
+            return self.pairs[b, h, rows], required
+        found = self._static(self.job.program.keeps, h, rows) if self.job.program.keeps else required.new_zeros(())
+        q, k = self._positions(rows)
+        for one in self.cells:
+            found = found | _looked_up(one, one.kept[b, h], q, k)
+        return found & self._static(limits, h, rows), required
+
+    def _positions(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        n, m = self.tensors.n, self.tensors.q.shape[2]
+        return rows[:, None] + (n - m), torch.arange(n, device=rows.device)
+
+    def _static(self, clauses: tuple[Clause, ...], h: int, rows: torch.Tensor) -> torch.Tensor:
+        n, m, (q, k) = self.tensors.n, self.tensors.q.shape[2], self._positions(rows)
+        values = {"q": q, "k": k, "h": h, "g": h * self.tensors.kv_heads // self.tensors.heads, "n": n, "m": m}
+        found = truth(Mask("", clauses).formula, values, self.tables, TORCH)
+        return torch.as_tensor(found, device=rows.device).expand(len(rows), n)
+
+    def chunks(self, rows: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Rows, as many at once as memory allows."""
+        yield from rows.split(max(1, PAIRS_AT_ONCE // self.tensors.n))
+
+
+def _looked_up(cells: Cells, kept: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """Which pairs lie in kept cells `[query cells, key cells]`."""
+    row, column = q // cells.query_size, k // cells.key_size
+    match cells.kind:
+        case "k":
+            return kept[row[:, 0]][:, column]
+        case "d":
+            distance = q // cells.key_size - column
+            return kept[row, distance.clamp(min=0)] & (distance >= 0)
+        case "p":
+            raise NotImplementedError("cells of places")
+
+
+def keep(pattern: Pattern, tensors: Tensors, layers: tuple[int, int] = (0, 1)) -> Kept:
+    """What a pattern keeps of tensors, and the median seconds of choosing it and of attending to it; raises
+    TensorError."""
+    q, k, v, scale = tensors.q, tensors.k, tensors.v, tensors.scale
+    program = pattern.program(tensors.heads, tensors.kv_heads, *layers)
+    job = job_of(pattern, program, q, k, tensors.inputs)
+    ints = {t.name: table_values(t, job.statics, tensors.n, q.shape[2], job.shape) for t in program.limits.tables}
+    tables = {name: torch.as_tensor(x).to(q.device) for name, x in ints.items()}
+    backend = "gpu" if q.is_cuda else "cpu"
+    try:
+        if reason := only_densely(program):
+            if tensors.n > MOST_DENSE:
+                raise TensorError(f"pattern `{pattern.name}`: {reason}: {MOST_DENSE} tokens at most, not {tensors.n}")
+            pairs, choosing = timed(lambda: densely(job, tensors), q.is_cuda)
+            _, attending = timed(lambda: attend_dense(q, k, v, pairs, scale), q.is_cuda)
+            return Kept(job, tensors, (), pairs, tables, choosing, attending)
+        cells, choosing = timed(lambda: select(job, q, k, v, scale, tensors.inputs), q.is_cuda)
+        _, attending = timed(lambda: attend(job, cells, q, k, v, scale, backend, False), q.is_cuda)
+    except ValueError as error:
+        raise error if isinstance(error, TensorError) else TensorError(f"pattern `{pattern.name}`: {error}") from error
+    return Kept(job, tensors, tuple(cells), None, tables, choosing, attending)
+
+
+def densely(job: Job, tensors: Tensors) -> torch.Tensor:
+    """The kept pairs `[B, H, m, n]`, by definition."""
+    q, k, v = tensors.q, tensors.k, tensors.v
+    statics = {name: torch.from_numpy(array).to(q.device) for name, array in job.statics.items()}
+    given = statics | givens(job.pattern, job.program, q, tensors.inputs)
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return selected(job.program, q, k, v, tensors.scale, given, dtype=exact)
+
+
+def timed(work: Callable[[], T], on_gpu: bool) -> tuple[T, float]:
+    """What work gives, and the median of its seconds."""
+    seconds: list[float] = []
+    while True:
+        start = time.perf_counter()
+        out = work()
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+        if len(seconds) == TIMES or sum(seconds) > ENOUGH_SECONDS:
+            return out, median(seconds)
+
+
+def nan_scores(kept: Kept) -> tuple[int, ...] | None:
+    """How many scores that cells with an admissible pair are chosen by are NaN, by head; None where that takes a map
+    of all pairs that is too large."""
+    program, tensors = kept.job.program, kept.tensors
+    out = torch.zeros(tensors.heads, dtype=torch.int64)
+    for term, choice in (pair for one in program.choices for pair in _ranked(one)):
+        # What is not NaN is as large as itself, and 0 always is.
+        known, every = (Threshold(">=", x, x, choice.key, choice.query, "") for x in (term, Number(0.0)))
+        watched = replace(program, choices=(known, every), keeps=())
+        job = replace(kept.job, program=watched)
+        if not only_densely(watched):
+            one, both = select(job, tensors.q, tensors.k, tensors.v, tensors.scale, tensors.inputs)
+            out += (both.kept & ~one.kept).sum((0, 2, 3)).cpu()
+        elif tensors.n <= MOST_DENSE and (cell := _cell_of_pairs(kept, choice)) is not None:
+            one, both = (densely(replace(job, program=replace(watched, choices=(c,))), tensors) for c in (known, every))
+            bad = both & ~one
+            out += torch.tensor([sum(len(cell[x].unique()) for x in bad[:, h]) for h in range(tensors.heads)])
+        else:
+            return None
+    return tuple(out.tolist())
+
+
+def _ranked(choice: Choice) -> Iterator[tuple[Term, Choice]]:
+    """What the cells of a choice are chosen by, and those of the choice inside it."""
+    match choice:
+        case Threshold(_, left, right):
+            yield Arithmetic("min", left, right), choice
+        case Chosen(by=by, inside=inside):
+            yield by, choice
+            yield from _ranked(inside) if inside else ()
+
+
+def _cell_of_pairs(kept: Kept, choice: Choice) -> torch.Tensor | None:
+    """A number for the cell of each pair, `[m, n]`; None for cells of places."""
+    n, m = kept.tensors.n, kept.tensors.q.shape[2]
+    axes = {axis.name: axis for axis in (Axis("q", "q", 1), Axis("k", "k", 1), *kept.job.program.axes)}
+    query, key = (axes[name] if name else Axis("", "", n) for name in (choice.query, choice.key))
+    if key.order:
+        return None
+    q, k = torch.arange(n - m, n, device=kept.tensors.q.device)[:, None], torch.arange(n, device=kept.tensors.q.device)
+    column = q // key.size - k // key.size if key.side == "d" else k // key.size
+    return (q // query.size * n + column).expand(m, n)
