@@ -10,8 +10,19 @@ import torch
 from ..compiler.selection import Chosen, Number
 
 
-def choose(rule: Chosen, score: torch.Tensor, candidates: torch.Tensor, forced: torch.Tensor) -> torch.Tensor:
-    """The cells a rule keeps of each row (the last axis); `forced` candidates are kept and come first, NaN or not."""
+def choose(
+    rule: Chosen,
+    score: torch.Tensor,
+    candidates: torch.Tensor,
+    forced: torch.Tensor,
+    *,
+    amounts: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The cells a rule keeps of each row (the last axis); `forced` candidates are kept and come first, NaN or not.
+
+    `amounts` is each row's amount where that is no constant, with a last axis of 1; where it is NaN, only what is
+    forced is kept.
+    """
     real = candidates & ~score.isnan()
     # One sort: infinities are left to what is forced and to what is no candidate.
     limits = torch.finfo(score.dtype)
@@ -22,22 +33,27 @@ def choose(rule: Chosen, score: torch.Tensor, candidates: torch.Tensor, forced: 
     through = torch.where(real, score, 0.0).gather(-1, order).cumsum(-1)
     before = torch.nn.functional.pad(through[..., :-1], (1, 0))
     total = through[..., -1:]
+    mass = amount(rule) if amounts is None else amounts.to(score.dtype)
     match rule.rule:
         case "top":
             places = torch.arange(score.shape[-1], device=score.device)
-            kept = places < budget(rule, candidates.sum(-1, keepdim=True), score.shape[-1])
+            count = candidates.sum(-1, keepdim=True)
+            size = score.shape[-1]
+            kept = places < (budget(rule, count, size) if amounts is None else budgets(rule, amounts, count, size))
         case "cover":
-            kept = _until(before >= amount(rule) * total, rank)
+            kept = _until(before >= mass * total, rank)
         case "reach":
             # Sums rise, then fall where scores are negative: what counts is the first prefix that gets there.
-            reached = (torch.where(rank == 1, torch.maximum(before, through), float("-inf")) >= amount(rule)).any(-1)
-            kept = _until(before >= amount(rule), rank) & reached[..., None]
+            reached = torch.where(rank == 1, torch.maximum(before, through), float("-inf")) >= mass
+            kept = _until(before >= mass, rank) & reached.any(-1, keepdim=True)
         case "under":
-            within = (rank > 0) & (through <= amount(rule))
+            within = (rank > 0) & (through <= mass)
             kept = within.flip(-1).cummax(-1).values.flip(-1)
             kept[..., 0] = True
         case _:
             assert_never(rule.rule)
+    if amounts is not None:
+        kept = kept & ~amounts.isnan()
     kept = (rank == 2) | (kept & (rank == 1))
     return torch.zeros_like(kept).scatter(-1, order, kept)
 
@@ -57,7 +73,21 @@ def budget(rule: Chosen, count: torch.Tensor, total: int) -> torch.Tensor:
     """How many cells `top` keeps where a row has `count` candidates of `total` cells; shares as decimals say them."""
     if not rule.percent:
         return torch.full_like(count, min(total, int(amount(rule))))
-    share = Fraction(str(amount(rule))) / 100
+    return _share(rule, amount(rule), count, total)
+
+
+def budgets(rule: Chosen, amounts: torch.Tensor, count: torch.Tensor, total: int) -> torch.Tensor:
+    """`budget` where each row has an amount of its own: rounded down, or a share of 0% to 100%; none where NaN."""
+    if not rule.percent:
+        return amounts.nan_to_num(0.0, total, 0.0).clamp(0, total).floor().long()
+    found = torch.zeros((), dtype=torch.long, device=count.device)
+    for each in amounts[~amounts.isnan()].unique().tolist():
+        found = torch.where(amounts == each, _share(rule, min(max(each, 0.0), 100.0), count, total), found)
+    return found
+
+
+def _share(rule: Chosen, percent: float, count: torch.Tensor, total: int) -> torch.Tensor:
+    share = Fraction(str(percent)) / 100
     match rule.of:
         case "total":
             return torch.full_like(count, math.ceil(share * total))
@@ -73,6 +103,6 @@ def budget(rule: Chosen, count: torch.Tensor, total: int) -> torch.Tensor:
 
 
 def amount(rule: Chosen) -> float:
-    """A rule's amount, a number."""
+    """A rule's amount where it is a constant."""
     assert isinstance(rule.amount, Number)
     return rule.amount.value
