@@ -11,13 +11,7 @@ from lark.lexer import PatternStr
 
 from . import build_selection, builder
 from .cache_folder import cache_folder, make_private
-from .scanner import END, REDUCTIONS, RULES, Word
-
-# Keywords where the grammar has a place for them, names everywhere else: variables, and words people name things.
-SOFT = frozenset(
-    "layers heads every complete density reaches within at n axis q k last softmax where by counting among "
-    "total visible triangle".split()
-).union(REDUCTIONS, RULES)
+from .scanner import END, SOFT, Word
 
 
 class _Reductions:

@@ -1,12 +1,12 @@
 """The rules of axes, scores and selections: as in builder.py, one function a rule."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from .builder import Option, cover, names
 from .scanner import Word
 from .source import Node
-from .syntax import Axis, Binder, Chosen, Dot, Expr, Reduce, Score, Softmax
+from .syntax import Axis, Binder, Chosen, Count, Dot, Expr, Membership, Name, Order, Reduce, Score, Slice, Softmax
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +25,26 @@ def cells(*words: Word) -> tuple[str, ...]:
     return names(words)
 
 
-def axis(keyword: Word, name: Word, _equal: Word, side: Word, *divided: Word | Expr) -> Axis:
-    size = cast(Expr, divided[1]) if divided else None
-    return Axis(
-        name.text, cast(Literal["q", "k"], side.text), size, span=cover(keyword, divided[-1] if divided else side)
-    )
+def axis(keyword: Word, name: Word, _equal: Word, *value: Word | Expr) -> Axis:
+    last = value[-1]
+    expr = next(v for v in value if not isinstance(v, Word))
+    side = cast(Literal["q", "k"], last.text) if isinstance(last, Word) else None
+    return Axis(name.text, expr, side, span=cover(keyword, last))
+
+
+def order(keyword: Word, name: Word, _equal: Word, _k: Word, _by: Word, by: Expr, _within: Word, size: Expr) -> Order:
+    return Order(name.text, by, size, span=cover(keyword, size))
 
 
 def reduction(op: Word, *parts: Word | Binder | Expr) -> Expr:
     binders = tuple(p for p in parts if isinstance(p, Binder))
-    body = cast(Expr, parts[-1])
-    return Reduce(cast(Literal["sum", "mean", "max", "min"], op.text), binders, body, span=cover(op, body))
+    *where, body = (p for p in parts if not isinstance(p, Word | Binder))
+    name = cast(Literal["sum", "mean", "max", "min", "descend"], op.text)
+    return Reduce(name, binders, body, where[0] if where else None, span=cover(op, body))
+
+
+def whole(name: Word) -> Binder:
+    return Binder(name.text, None, None, span=name.span)
 
 
 def below(name: Word, _less: Word, bound: Expr) -> Binder:
@@ -57,6 +66,18 @@ def dot(left: Expr, _dot: Word, right: Expr) -> Expr:
 def softmax(keyword: Word, _left: Word, value: Expr, _over: Word, axis: Word, *rest: Word | Expr) -> Expr:
     where = cast(Expr, rest[1]) if len(rest) == 3 else None
     return Softmax(value, axis.text, where, span=cover(keyword, rest[-1]))
+
+
+def slice(row: Expr, _left: Word, first: Expr, _dots: Word, last: Expr, right: Word) -> Expr:
+    return Slice(row, first, last, span=cover(row, right))
+
+
+def count(keyword: Word, _left: Word, axis: Word, _in: Word, rule: Chosen, right: Word) -> Expr:
+    return Count(Name(axis.text, span=axis.span), rule, span=cover(keyword, right))
+
+
+def joint(left: Word, query: Word, _comma: Word, key: Word, _right: Word, _in: Word, rule: Chosen) -> Expr:
+    return Membership(Name(key.text, span=key.span), replace(rule, joint=query.text), span=cover(left, rule))
 
 
 def chosen(rule: Word, amount: Expr | Percentage, _by: Word, by: Expr, *options: Option) -> Expr:

@@ -195,8 +195,9 @@ def type_of(*words: Word) -> Type:
     return Type(words[0].text, names(words[1:]), span=cover(words[0], words[-1]))
 
 
-def keep(keyword: Word, condition: Expr) -> Keep:
-    return Keep(condition, span=cover(keyword, condition))
+def keep(keyword: Word, condition: Expr, *rest: Word | Expr) -> Keep:
+    when = _expressions(rest)
+    return Keep(condition, when[0] if when else None, span=cover(keyword, when[0] if when else condition))
 
 
 def require(keyword: Word, condition: Expr) -> Require:

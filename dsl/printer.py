@@ -6,7 +6,7 @@ from typing import TypedDict, assert_never
 
 from .builder import clean_docstring
 from .layout import INDENT, Row, arrange
-from .scanner import REDUCTIONS, RULES
+from .scanner import OPENERS, REDUCTIONS, RULES, SOFT
 from .source import Span
 from .syntax import (
     Absolute,
@@ -22,6 +22,7 @@ from .syntax import (
     Comment,
     Comparison,
     Coordinate,
+    Count,
     Coverage,
     Decimal,
     Definition,
@@ -49,6 +50,7 @@ from .syntax import (
     Node,
     Not,
     Number,
+    Order,
     Parameter,
     Range,
     Reduce,
@@ -56,6 +58,7 @@ from .syntax import (
     Score,
     Selection,
     SetLiteral,
+    Slice,
     Softmax,
     StackDef,
     Statement,
@@ -127,7 +130,10 @@ def _render(expr: Expr) -> tuple[str, int]:
             return texts[0] + "".join(f" {op} {t}" for op, t in zip(ops, texts[1:], strict=True)), _COMPARE
         case Membership(value, members, negated):
             word = "not in" if negated else "in"
-            return f"{_expression(value, _BIT_OR)} {word} {_members(members)}", _COMPARE
+            text = _expression(value, _BIT_OR)
+            if isinstance(members, Chosen) and members.joint is not None:
+                text = f"({members.joint}, {text})"
+            return f"{text} {word} {_members(members)}", _COMPARE
         case Range(low, high):
             return f"{_expression(low, _BIT_OR)} .. {_expression(high, _BIT_OR)}", _COMPARE
         case SetLiteral(items):
@@ -137,27 +143,42 @@ def _render(expr: Expr) -> tuple[str, int]:
         case Logical(op, operands):
             level = _OR if op == "or" else _AND
             return f" {op} ".join(_expression(o, level + 1) for o in operands), level
-        case Divide() | Reduce() | Dot() | Softmax() | Chosen():
+        case Divide() | Reduce() | Dot() | Softmax() | Slice() | Count() | Chosen():
             return _render_real(expr)
         case _:
             assert_never(expr)
 
 
-def _render_real(expr: Divide | Reduce | Dot | Softmax | Chosen) -> tuple[str, int]:
+def _render_real(expr: Divide | Reduce | Dot | Softmax | Slice | Count | Chosen) -> tuple[str, int]:
     match expr:
         case Divide(left, right):
             return f"{_expression(left, _PRODUCT)} / {_expression(right, _UNARY)}", _PRODUCT
-        case Reduce(op, binders, body):
-            return f"{op}({', '.join(map(_binder, binders))}) {_expression(body, _REDUCTION)}", _REDUCTION
+        case Reduce(op, binders, body, where):
+            only = "" if where is None else f" where {format_expression(where)}"
+            text = _expression(body, _REDUCTION)
+            if binders[0].bound is None and binders[0].inside is None and not _opens(text):
+                text = f"({text})"
+            return f"{op}({', '.join(map(_binder, binders))}{only}) {text}", _REDUCTION
         case Dot(left, right):
             return f"{_row(left)} . {_row(right)}", _DOT
         case Softmax(value, axis, where):
             only = "" if where is None else f" where {format_expression(where)}"
             return f"softmax({format_expression(value)} over {axis}{only})", _ATOM
+        case Slice(row, first, last):
+            return f"{_row(row)}[{_expression(first, _BIT_OR)} .. {_expression(last, _BIT_OR)}]", _ATOM
+        case Count(axis, rule):
+            return f"count({format_expression(axis)} in {_chosen(rule)})", _ATOM
         case Chosen():
             return _chosen(expr), _COMPARE
         case _:
             assert_never(expr)
+
+
+def _opens(text: str) -> bool:
+    """Whether a text after `sum(J)` goes on with what it sums, rather than with what may follow a call."""
+    word = re.match(r"\w*", text)
+    first = word.group() if word else ""
+    return text[0] == "(" or (first != "" and (first in OPENERS or first not in SOFT | {"true", "false"}))
 
 
 def _members(members: Expr) -> str:
@@ -181,13 +202,14 @@ def _unruled(text: str) -> str:
 
 def _binder(binder: Binder) -> str:
     if binder.inside is None:
-        return f"{binder.name} < {_expression(binder.bound or Number(0), _SUM)}"
+        return binder.name if binder.bound is None else f"{binder.name} < {_expression(binder.bound, _SUM)}"
     last = "" if binder.bound is None else f"last {_expression(binder.bound, _SUM)} of "
     return f"{binder.name} in {last}{binder.inside}"
 
 
 def _row(expr: Expr) -> str:
-    return format_expression(expr) if isinstance(expr, Index) else f"({format_expression(expr)})"
+    plain = isinstance(expr, Index | Slice) or (isinstance(expr, Call) and expr.module is None)
+    return format_expression(expr) if plain else f"({format_expression(expr)})"
 
 
 def _chosen(rule: Chosen) -> str:
@@ -363,8 +385,9 @@ def _type(type: Type) -> str:
 
 def _statement(statement: Statement) -> str:
     match statement:
-        case Keep(condition):
-            return f"keep {format_expression(condition)}"
+        case Keep(condition, when):
+            only = "" if when is None else f" when {format_expression(when)}"
+            return f"keep {format_expression(condition)}{only}"
         case Require(condition):
             return f"require {format_expression(condition)}"
         case Drop(condition):
@@ -377,8 +400,13 @@ def _statement(statement: Statement) -> str:
             return f"input {name}[{axis}]: {_type(type)}"
         case Given(name, axes, type):
             return f"input {name}[{', '.join(axes)}]: {_type(type)}"
-        case Axis(name, side, size):
-            return f"axis {name} = {side}" + ("" if size is None else f" // {_expression(size, _UNARY)}")
+        case Axis(name, value, None):
+            text = _expression(value, _SUM)
+            return f"axis {name} = ({text})" if re.match(r"last\b", text) else f"axis {name} = {text}"
+        case Axis(name, value, side):
+            return f"axis {name} = last {_expression(value, _SUM)} of {side}"
+        case Order(name, by, size):
+            return f"order {name} = k by {_expression(by, _SUM)} within {_expression(size, _SUM)}"
         case Score(name, axes, value):
             return f"let {name}[{', '.join(axes)}] = {format_expression(value)}"
         case Grid(axes, extents, cell):

@@ -18,8 +18,15 @@ MAX_ERRORS = 20
 END = "$END"
 
 # Words that are keywords where what follows says so, and names everywhere else: before a binder, and after `in`.
-REDUCTIONS = frozenset(("sum", "mean", "max", "min"))
+REDUCTIONS = frozenset(("sum", "mean", "max", "min", "descend"))
 RULES = frozenset(("top", "cover", "reach", "under"))
+# Keywords where the grammar has a place for them, names everywhere else: variables, and words people name things.
+SOFT = frozenset(
+    "layers heads every complete density reaches within at n axis q k last softmax where by counting among "
+    "total visible triangle order when count".split()
+).union(REDUCTIONS, RULES)
+# Those of them with which a number may begin where an expression could also have ended.
+OPENERS = frozenset(("q", "k", "n", "softmax", "count")) | REDUCTIONS
 
 # Control characters, surrogates, line separators and the bidirectional controls of CVE-2021-42574:
 # none of them belongs in a comment either. A carriage return may only precede a line feed.
@@ -87,7 +94,7 @@ def scan(source: Source, terminals: Mapping[str, str]) -> Scan:
         raise CompileError(foreign[:MAX_ERRORS])
     result.words.append(Word(END, "", Span(source, len(text), len(text))))
     for at, word in enumerate(result.words):
-        if word.text in REDUCTIONS | RULES | {"softmax"} and not _is_keyword(result.words, at):
+        if word.text in REDUCTIONS | RULES | {"softmax", "count"} and not _is_keyword(result.words, at):
             word.type = "NAME"
     return result
 
@@ -96,10 +103,25 @@ def _is_keyword(words: list[Word], at: int) -> bool:
     """Whether a word that starts a reduction, a rule or a softmax does so here."""
     after = [w.text for w in words[at + 1 : at + 4]]
     if words[at].text in REDUCTIONS:
-        return len(after) == 3 and after[0] == "(" and after[1].isidentifier() and after[2] in ("<", "in")
+        bound = len(after) == 3 and after[0] == "(" and after[1].isidentifier()
+        return bound and (after[2] in ("<", "in") or (after[2] in (",", ")", "where") and _goes_on(words, at + 1)))
+    if words[at].text == "count":
+        after = [w.text for w in words[at + 1 : at + 5]]
+        return len(after) == 4 and (after[0], after[2]) == ("(", "in") and after[3] in RULES
     if words[at].text in RULES:
         return at > 0 and words[at - 1].text == "in" and (after[0] == "(" or after[0].replace("_", "a")[:1].isalnum())
     return after[0] == "("
+
+
+def _goes_on(words: list[Word], opener: int) -> bool:
+    """Whether an operand follows the bracket that closes this one, as after no call."""
+    depth = 0
+    for at in range(opener, len(words) - 1):
+        depth += {"(": 1, ")": -1}.get(words[at].text, 0)
+        if not depth:
+            after = words[at + 1]
+            return after.type in ("NAME", "NUMBER", "DECIMAL") or after.text in OPENERS | {"("}
+    return False
 
 
 def _matches(source: Source) -> list[re.Match[str]]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Binder(Node):
-    """`r < 16` (bound), `i in I` (inside), `t in last 64 of q` (bound and inside): what a reduction runs over."""
+    """What a reduction runs over: `r < 16` (bound), `i in I` (inside), `t in last 64 of q` (both), `J` (none)."""
 
     name: str
     bound: "Expr | None"
@@ -20,11 +20,12 @@ class Binder(Node):
 
 @dataclass(frozen=True, slots=True)
 class Reduce(Node):
-    """`sum(i in I, j in J) E`, and `mean`, `max`, `min`."""
+    """`sum(i in I, j in J where C) E`, and `mean`, `max`, `min`, `descend`."""
 
-    op: Literal["sum", "mean", "max", "min"]
+    op: Literal["sum", "mean", "max", "min", "descend"]
     binders: tuple[Binder, ...]
     body: "Expr"
+    where: "Expr | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,20 @@ class Softmax(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Slice(Node):
+    """`K[t][0 .. 16]`."""
+
+    row: "Expr"
+    first: "Expr"
+    last: "Expr"
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen(Node):
-    """`top 5% of visible by w[I, J] counting (J == 0) among (..)`; only after `in`."""
+    """`top 5% of visible by w[I, J] counting (J == 0) among (..)`; only after `in`.
+
+    `joint` is the I of `(I, J) in top ..`.
+    """
 
     rule: Literal["top", "cover", "reach", "under"]
     amount: "Expr"
@@ -63,3 +76,12 @@ class Chosen(Node):
     by: "Expr"
     counting: "Expr | None"
     among: "Expr | None"
+    joint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Node):
+    """`count(J in top 4 by w[I, J])`."""
+
+    axis: "Expr"
+    rule: Chosen

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .selection_syntax import Binder as Binder  # handed on, as `Node` is
-from .selection_syntax import Chosen, Divide, Dot, Reduce, Softmax
+from .selection_syntax import Chosen, Count, Divide, Dot, Reduce, Slice, Softmax
 from .source import Node
 
 
@@ -156,6 +156,8 @@ Expr = (
     | Dot
     | Divide
     | Softmax
+    | Slice
+    | Count
     | Chosen
 )
 
@@ -177,7 +179,10 @@ class Parameter(Node):
 
 @dataclass(frozen=True, slots=True)
 class Keep(Node):
+    """`keep J in top 4 by w[I, J] when a[I] < 2`."""
+
     condition: Expr
+    when: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +226,20 @@ class Input(Node):
 
 @dataclass(frozen=True, slots=True)
 class Axis(Node):
-    """`axis I = q // 128`: cells of so many tokens; `size` is None for `axis I = q`."""
+    """`axis I = q // 128`, or `axis t = last 64 of q`, where `side` is q and the value 64."""
 
     name: str
-    side: Literal["q", "k"]
-    size: Expr | None
+    value: Expr
+    side: Literal["q", "k"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order(Node):
+    """`order p = k by hot[k] within 256`."""
+
+    name: str
+    by: Expr
+    within: Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +260,7 @@ class Given(Node):
     type: Type
 
 
-Statement = Keep | Require | Drop | Causal | Let | Grid | Input | Axis | Score | Given
+Statement = Keep | Require | Drop | Causal | Let | Grid | Input | Axis | Order | Score | Given
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from .syntax import (
     Claim,
     Comparison,
     Coordinate,
+    Count,
     Decimal,
     Divide,
     Dot,
@@ -35,12 +36,14 @@ from .syntax import (
     Negate,
     Not,
     Number,
+    Order,
     Range,
     Reduce,
     Require,
     Score,
     Selection,
     SetLiteral,
+    Slice,
     Softmax,
     Statement,
 )
@@ -63,8 +66,12 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return items
         case Call(_, _, arguments):
             return tuple(a.value for a in arguments)
-        case Reduce(_, binders, body):
-            return (*(b.bound for b in binders if b.bound is not None), body)
+        case Reduce(_, binders, body, where):
+            return (*(b.bound for b in binders if b.bound is not None), *(() if where is None else (where,)), body)
+        case Slice(row, first, last):
+            return (row, first, last)
+        case Count(axis, rule):
+            return (axis, rule)
         case Softmax(value, _, where):
             return (value,) if where is None else (value, where)
         case Chosen():
@@ -86,12 +93,16 @@ def walk(expr: Expr) -> Iterator[tuple[Expr, int]]:
 def operands(statement: Statement) -> tuple[Expr, ...]:
     """The expressions of a statement, in the order they are written."""
     match statement:
-        case Keep(condition) | Require(condition) | Drop(condition):
+        case Keep(condition, when):
+            return (condition,) if when is None else (condition, when)
+        case Require(condition) | Drop(condition):
             return (condition,)
         case Let(_, value) | Score(_, _, value):
             return (value,)
-        case Axis(_, _, size):
-            return () if size is None else (size,)
+        case Axis(_, value):
+            return (value,)
+        case Order(_, by, size):
+            return (by, size)
         case Grid(_, extents, cell):
             return extents if cell is None else (*extents, cell)
         case Causal() | Input() | Given():
