@@ -4,7 +4,7 @@ Values are `[heads or 1, one place for each name in scope .., D or 1]`: a number
 a tensor over the same places, so that a binder adds a place and a read looks its cells up.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, assert_never
 
 import torch
@@ -118,30 +118,28 @@ def places(name: str, call: Call) -> torch.Tensor:
 
 def holds(formula: Formula, names: Tensors, places: int, call: Call) -> torch.Tensor:
     """A condition over names with their integers, `[H or 1, places ..]`."""
-    tables = (read.table for read in reads(formula))
-    return _integers(lambda at, table: truth(formula, at, table, TORCH), tables, names, places, call)
+    found = truth(formula, _integers(names, places, call), _tables((r.table for r in reads(formula)), call), TORCH)
+    return spread(torch.as_tensor(found, device=call.rows["K"].device), places + 1)
 
 
 def integer(expr: Expr, scope: Scope, call: Call) -> torch.Tensor:
     """An integer of names, `[H or 1, places ..]`."""
-    tables = (part.table for part in parts(expr) if isinstance(part, TableRead))
-    return _integers(lambda at, table: number(expr, at, table, TORCH), tables, scope.names, scope.places, call)
+    tables = _tables((part.table for part in parts(expr) if isinstance(part, TableRead)), call)
+    found = number(expr, _integers(scope.names, scope.places, call), tables, TORCH)
+    return spread(torch.as_tensor(found, device=call.rows["K"].device), scope.places + 1)
 
 
-def _integers(
-    find: Callable[[Mapping[str, Any], Tensors], Any], tables: Iterable[str], names: Tensors, count: int, call: Call
-) -> torch.Tensor:
-    """What is found for all heads at once, or head by head where it reads an order, which is each head's own."""
-    named, lengths = set(tables), {"n": call.n, "m": call.m}
-    orders = {order.name: places(order.name, call) for order in call.program.orders if order.name in named}
+def _integers(names: Tensors, places: int, call: Call) -> Mapping[str, Any]:
+    """Names, heads and lengths."""
+    head = _heads(call, places)
+    return {"h": head, "g": head // call.group, "n": call.n, "m": call.m, **names}
 
-    def tensor(head: int | torch.Tensor, own: Tensors, dimensions: int) -> torch.Tensor:
-        found = find({"h": head, "g": head // call.group, **lengths, **names}, {**call.tables, **own})
-        return spread(torch.as_tensor(found, device=call.rows["K"].device), dimensions)
 
-    if not orders:
-        return tensor(_heads(call, count), {}, count + 1)
-    return torch.stack([tensor(h, {name: x[h] for name, x in orders.items()}, count) for h in range(call.heads)])
+def _tables(read: Iterable[str], call: Call) -> Tensors:
+    """All tables, and those of orders where they are read: each head's places of all keys, and then -1."""
+    named = set(read)
+    orders = (order.name for order in call.program.orders if order.name in named)
+    return {**call.tables, **{x: torch.nn.functional.pad(places(x, call), (0, 1), value=-1).flatten() for x in orders}}
 
 
 def _heads(call: Call, count: int) -> torch.Tensor:
