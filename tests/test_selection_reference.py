@@ -13,20 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.brute import PATTERNS
+from tests.selection_loops import GROUPS, HEADS, SCALE, body, program, row_rule, softmax, tensors, text_of
 from weft.codegen.rules import choose
 from weft.codegen.select_reference import score_of, selected
-from weft.compiler.lower_selection import lower_selection
-from weft.compiler.plan import Shape
-from weft.compiler.selection import Chosen, Number, Program
-from weft.dsl.loader import load_text
+from weft.compiler.ir import Var
+from weft.compiler.selection import Chosen, Integer, Number, Program, Term
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 # One head's rule: (queries, keys) to the kept pairs, before `causal`.
 Rule = Callable[[Floats, Floats], Bools]
 
-HEADS, GROUPS, WIDTH, SCALE = 4, 2, 8, 0.25
 LENGTHS = (1, 63, 100, 257)
 VERTICAL = """pattern vertical(probes: int = 7, columns: int = 9) {
     causal
@@ -42,37 +39,6 @@ GATED = """pattern gated(limit: float = 0.25) {
 }"""
 
 
-def text_of(name: str) -> str:
-    return (PATTERNS / "selection" / f"{name}.sparse").read_text(encoding="utf-8")
-
-
-def program(text: str, /, **params: Any) -> Program:
-    module = load_text(text)
-    return lower_selection(module, module.file.patterns[-1], params, Shape(True, HEADS, GROUPS))
-
-
-def body(lines: str) -> Program:
-    return program("pattern p {\n" + lines + "\n}")
-
-
-def tensors(n: int, kind: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """q `[2, H, n, D]` and k `[2, G, n, D]`: noise, sharp rows, small integers, or one needle in noise."""
-    torch.manual_seed(seed + n)
-    q = torch.randn(2, HEADS, n, WIDTH, dtype=torch.float64)
-    k = torch.randn(2, GROUPS, n, WIDTH, dtype=torch.float64)
-    match kind:
-        case "sharp":
-            return q * 30, k
-        case "ties":
-            return (q * 1.5).round().clamp(-2, 2), (k * 1.5).round().clamp(-2, 2)
-        case "needle":
-            k[:, :, n // 3] = 20.0
-            q[:, :, 2 * n // 3 :] = 20.0
-        case _:
-            pass
-    return q, k
-
-
 def agrees(built: Program, rule: Rule, q: torch.Tensor, k: torch.Tensor, **givens: torch.Tensor) -> None:
     """The reference keeps what the rule keeps, head by head, causally."""
     got = selected(built, q, k, k, SCALE, givens)
@@ -82,32 +48,6 @@ def agrees(built: Program, rule: Rule, q: torch.Tensor, k: torch.Tensor, **given
             wanted = np.tril(rule(q[b, h].numpy(), k[b, h // (HEADS // GROUPS)].numpy()))
             assert wanted.shape == (n, n)
             assert np.array_equal(got[b, h].numpy(), wanted), f"batch {b}, head {h}"
-
-
-def softmax(row: list[float]) -> list[float]:
-    weights = [math.exp(x - max(row)) for x in row]
-    return [w / sum(weights) for w in weights]
-
-
-def row_rule(
-    rule: str, amount: Fraction, budget: int, score: list[float], seen: list[int], forced: list[int]
-) -> set[int]:
-    """The kept cells of one row, from the words of the language's definition; `seen` are the candidates."""
-    weigh = {j: 0 if math.isnan(score[j]) else Fraction(score[j]) for j in seen}
-    queue = sorted((j for j in seen if j not in forced and not math.isnan(score[j])), key=lambda j: (-score[j], j))
-    spent = sum((weigh[j] for j in forced), Fraction(0))
-    masses = [spent + sum((weigh[j] for j in queue[:count]), Fraction(0)) for count in range(len(queue) + 1)]
-    match rule:
-        case "top":
-            count = max(0, budget - len(forced))
-        case "cover":
-            total = sum(weigh.values(), Fraction(0))
-            count = next((c for c, mass in enumerate(masses) if mass >= amount * total), len(queue))
-        case "reach":
-            count = next((c for c, mass in enumerate(masses) if mass >= amount), 0)
-        case _:
-            count = max([0 if forced else 1, *(c for c, mass in enumerate(masses) if mass <= amount)])
-    return {*forced, *queue[:count]}
 
 
 def cut(x: Floats, size: int) -> list[Floats]:
@@ -308,11 +248,37 @@ class TestRules:
         wanted = row_rule("top", share, budget, [s for s, _, _ in row], seen, forced)
         assert self.kept("top", percent / 10, row, percent=True, of=of) == wanted
 
-    def kept(self, rule: Any, amount: float, row: list[tuple[float, bool, bool]], **more: Any) -> set[int]:
-        said: dict[str, Any] = {"percent": False, "of": "visible", **more}
-        chosen = Chosen(
-            rule, Number(amount), key="J", query="I", by=Number(0), counting=None, among=None, text="", **said
+    @given(rows=st.lists(row, min_size=1, max_size=4), data=st.data())
+    def test_each_row_has_its_amount(self, rows: list[list[tuple[float, bool, bool]]], data: st.DataObject) -> None:
+        """As the constant would choose, rounded down; only what is forced where it is no number, or too small."""
+        rule = data.draw(st.sampled_from(["top", "share", "cover", "reach", "under"]))
+        said = {"rule": "top", "percent": True} if rule == "share" else {"rule": rule, "percent": False}
+        said["of"] = data.draw(st.sampled_from(["total", "visible", "triangle"]))
+        least, most = (0, 100) if rule == "share" else (-1, 14)
+        some = st.floats(least, most, width=16) | st.just(float("nan"))
+        amounts = data.draw(st.lists(some, min_size=len(rows), max_size=len(rows)))
+        width = min(len(row) for row in rows)
+        score, candidates, forced = (
+            torch.tensor([[x[part] for x in row[:width]] for row in rows]) for part in range(3)
         )
+        forced = forced & candidates
+        each = torch.tensor(amounts, dtype=torch.float64)[:, None]
+        found = choose(self.rule(Integer(Var("n")), **said), score.double(), candidates, forced, amounts=each)
+        for row, amount in enumerate(amounts):
+            if math.isnan(amount):
+                wanted = forced[row]
+            else:
+                amount = max(0, math.floor(amount)) if rule == "top" else amount
+                constant = self.rule(Number(amount), **said)
+                wanted = choose(constant, score[row].double(), candidates[row], forced[row])
+            assert found[row].tolist() == wanted.tolist()
+
+    def rule(self, amount: Term, **said: Any) -> Chosen:
+        plain: dict[str, Any] = {"key": "J", "query": "I", "by": Number(0), "counting": None, "among": None, "text": ""}
+        return Chosen(amount=amount, **plain, **said)
+
+    def kept(self, rule: Any, amount: float, row: list[tuple[float, bool, bool]], **more: Any) -> set[int]:
+        chosen = self.rule(Number(amount), **{"rule": rule, "percent": False, "of": "visible", **more})
         score, candidates, forced = (torch.tensor(column) for column in zip(*row, strict=True))
         found = choose(chosen, score.double(), candidates, candidates & forced)
         return {j for j, kept in enumerate(found.tolist()) if kept}
