@@ -129,12 +129,14 @@ def _show(add: Add) -> None:
         "show power_attention --n 8192",
         "show masks/mine.sparse -p window=64 --svg mine.svg",
         "show packed_documents --docs 4",
+        "show moba --qkv layer7.safetensors --head 3",
     )
     _add_pattern(command)
     command.add_argument("--n", type=length, default=1024, help="number of tokens (default: 1024)")
     command.add_argument("--heads", type=positive, help="number of heads (default: what the pattern suggests)")
     command.add_argument("--head", type=natural, default=0, help="the head to draw (default: 0)")
     command.add_argument("--svg", metavar="OUT.svg", help="write a picture to this file; `-` is standard output")
+    _add_tensors(command)
     _add_inputs(command)
     _add_format(command)
 
@@ -147,6 +149,7 @@ def _explain(add: Add) -> None:
         "explain sliding_window --n 1048576",
         "explain moa -p 'alpha=[[256, 512]]' -p 'beta_eighths=[[1, 2]]' --kv-heads 1",
         "explain masks/mine.sparse --source --target sm80",
+        "explain moba --qkv layer7.safetensors",
     )
     _add_pattern(command)
     command.add_argument("--n", type=length, default=8192, help="number of keys (default: 8192)")
@@ -159,6 +162,7 @@ def _explain(add: Add) -> None:
     command.add_argument("--dtype", choices=DTYPES, default="bf16", help="type of the numbers (default: bf16)")
     command.add_argument("--source", action="store_true", help="print the generated kernel instead")
     command.add_argument("--target", default="sm90", help="what the kernel is for: sm80, sm90, .. (default: sm90)")
+    _add_qkv(command)
     _add_inputs(command)
     _add_format(command)
 
@@ -216,12 +220,20 @@ def _test(add: Add) -> None:
         "test masks/mine.sparse",
         "test sliding_window -p window=16 -n 100 257",
         "test neighborhood_2d -p height=9 -p width=11 -n 99",
+        "test xattention --n 4096 --heads 8 --kv-heads 2",
     )
     _add_pattern(command)
     command.add_argument(
-        "-n", type=length, nargs="+", default=[1, 63, 100, 257], metavar="N", help="lengths (default: 1 63 100 257)"
+        "-n",
+        "--n",
+        type=length,
+        nargs="+",
+        default=[1, 63, 100, 257],
+        metavar="N",
+        help="lengths (default: 1 63 100 257)",
     )
     command.add_argument("--heads", type=positive, help="number of heads (default: what the pattern suggests)")
+    _add_tensors(command)
     _add_format(command)
 
 
@@ -265,6 +277,19 @@ def _add_heads(command: ArgumentParser) -> None:
     command.add_argument("--head-dim", type=positive, default=128, help="size of one head (default: 128)")
     command.add_argument("--heads", type=positive, help="query heads (default: what the pattern suggests)")
     command.add_argument("--kv-heads", type=positive, help="key/value heads (default: as many)")
+
+
+def _add_qkv(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--qkv", metavar="F.safetensors", help="selections: q, k, v `[(B,) heads, tokens, D]`, and inputs by name"
+    )
+
+
+def _add_tensors(command: ArgumentParser) -> None:
+    _add_qkv(command)
+    command.add_argument("--kv-heads", type=positive, help="selections: key/value heads made up (default: as many)")
+    command.add_argument("--head-dim", type=positive, help="selections: size of a made-up head (default: 32)")
+    command.add_argument("--seed", type=natural, help="selections: of what is made up (default: 0)")
 
 
 def _add_inputs(command: ArgumentParser) -> None:

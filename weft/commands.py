@@ -152,6 +152,14 @@ def value(text: str) -> Any:
     return text if found is None or isinstance(found, float | str | dict) else found
 
 
+def require_selection(pattern: Pattern, arguments: Namespace, *names: str) -> None:
+    """Raise UsageError for options that only patterns that select by content have a use for."""
+    given = [name for name in names if getattr(arguments, name) is not None]
+    if given and not pattern.dynamic:
+        flag = given[0].replace("_", "-")
+        raise UsageError(f"--{flag} is for patterns that select by content, and {pattern.name} has a fixed mask")
+
+
 def run_show(arguments: Namespace) -> int:
     """`weft show`."""
     from .check import natural_heads
@@ -159,15 +167,17 @@ def run_show(arguments: Namespace) -> int:
     from .compiler.plan import Shape
     from .inputs import host_arrays
 
-    pattern, n = chosen_pattern(arguments), arguments.n
-    heads = 2 if pattern.dynamic else arguments.heads or natural_heads(pattern)
-    if not 0 <= arguments.head < heads:
-        raise UsageError(f"there is no head {arguments.head} among {heads}")
+    pattern, n, source = chosen_pattern(arguments), arguments.n, ""
+    require_selection(pattern, arguments, "qkv", "kv_heads", "head_dim", "seed")
     if pattern.dynamic:
         from .selection_trial import picture as chosen_picture
 
-        picture = chosen_picture(pattern, n, arguments.head)
+        picture, tensors = chosen_picture(pattern, arguments)
+        n, heads, source = tensors.n, tensors.heads, f", {tensors.source}"
     else:
+        heads = arguments.heads or natural_heads(pattern)
+        if arguments.head >= heads:
+            raise UsageError(f"there is no head {arguments.head} among {heads}")
         mask = pattern.bind(heads)
         arrays = host_arrays(pattern, mask, arguments, n, n, heads)
         picture = shades(mask, n, Shape(True, heads, heads), arrays, arguments.head)
@@ -183,8 +193,7 @@ def run_show(arguments: Namespace) -> int:
         print(json.dumps({"schema": "weft.show/1", **head, "cells": cells}))
     else:
         which = f", head {arguments.head} of {heads}" if heads > 1 else ""
-        made = ", tensors made up" if pattern.dynamic else ""
-        print(f"{pattern.name}: {n} tokens{which}{made}; █ all pairs kept, ░▒▓ some, blank none")
+        print(f"{pattern.name}: {n} tokens{which}{source}; █ all pairs kept, ░▒▓ some, blank none")
         print(draw_text(picture))
     return 0
 
@@ -195,6 +204,11 @@ def run_explain(arguments: Namespace) -> int:
     from .compiler.report import as_dict, as_text
 
     pattern = chosen_pattern(arguments)
+    require_selection(pattern, arguments, "qkv")
+    if pattern.dynamic and not arguments.source:
+        from .selection_explain import run_explain_selection
+
+        return run_explain_selection(pattern, arguments)
     n, m = arguments.n, arguments.m or arguments.n
     heads = arguments.heads or natural_heads(pattern)
     kv_heads = arguments.kv_heads or heads

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -30,20 +30,17 @@ if TYPE_CHECKING:
 # Pairs looked at once, and seconds after which nothing is timed again.
 PAIRS_AT_ONCE = 1 << 23
 TIMES, ENOUGH_SECONDS = 3, 20.0
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What one call keeps: cells, or all pairs `[B, H, m, n]` where only the definition can tell; and what it took."""
+    """What one call keeps: cells, or all pairs `[B, H, m, n]` where only the definition can tell."""
 
     job: Job
     tensors: Tensors
     cells: tuple[Cells, ...]
     pairs: torch.Tensor | None
     tables: dict[str, torch.Tensor]
-    select_seconds: float
-    attend_seconds: float
 
     def rows(self, b: int, h: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of some queries `[R]`, which pairs are kept and which are admissible, `[R, n]`."""
@@ -86,26 +83,41 @@ def _looked_up(cells: Cells, kept: torch.Tensor, q: torch.Tensor, k: torch.Tenso
 
 
 def keep(pattern: Pattern, tensors: Tensors, layers: tuple[int, int] = (0, 1)) -> Kept:
-    """What a pattern keeps of tensors, and the median seconds of choosing it and of attending to it; raises
-    TensorError."""
-    q, k, v, scale = tensors.q, tensors.k, tensors.v, tensors.scale
+    """What a pattern keeps of tensors; raises TensorError."""
+    q, k = tensors.q, tensors.k
     program = pattern.program(tensors.heads, tensors.kv_heads, *layers)
     job = job_of(pattern, program, q, k, tensors.inputs)
     ints = {t.name: table_values(t, job.statics, tensors.n, q.shape[2], job.shape) for t in program.limits.tables}
     tables = {name: torch.as_tensor(x).to(q.device) for name, x in ints.items()}
-    backend = "gpu" if q.is_cuda else "cpu"
     try:
-        if reason := only_densely(program):
-            if tensors.n > MOST_DENSE:
-                raise TensorError(f"pattern `{pattern.name}`: {reason}: {MOST_DENSE} tokens at most, not {tensors.n}")
-            pairs, choosing = timed(lambda: densely(job, tensors), q.is_cuda)
-            _, attending = timed(lambda: attend_dense(q, k, v, pairs, scale), q.is_cuda)
-            return Kept(job, tensors, (), pairs, tables, choosing, attending)
-        cells, choosing = timed(lambda: select(job, q, k, v, scale, tensors.inputs), q.is_cuda)
-        _, attending = timed(lambda: attend(job, cells, q, k, v, scale, backend, False), q.is_cuda)
+        if not (reason := only_densely(program)):
+            return Kept(job, tensors, tuple(_chosen(job, tensors)), None, tables)
+        if tensors.n > MOST_DENSE:
+            raise TensorError(f"pattern `{pattern.name}`: {reason}: {MOST_DENSE} tokens at most, not {tensors.n}")
+        return Kept(job, tensors, (), densely(job, tensors), tables)
     except ValueError as error:
         raise error if isinstance(error, TensorError) else TensorError(f"pattern `{pattern.name}`: {error}") from error
-    return Kept(job, tensors, tuple(cells), None, tables, choosing, attending)
+
+
+def _chosen(job: Job, tensors: Tensors) -> list[Cells]:
+    return select(job, tensors.q, tensors.k, tensors.v, tensors.scale, tensors.inputs)
+
+
+def cost(kept: Kept) -> tuple[float, float]:
+    """The seconds of choosing and of attending, medians of a few."""
+    job, tensors, cells, pairs = kept.job, kept.tensors, list(kept.cells), kept.pairs
+    q, k, v, scale = tensors.q, tensors.k, tensors.v, tensors.scale
+    backend = "gpu" if q.is_cuda else "cpu"
+
+    def choose() -> object:
+        return _chosen(job, tensors) if pairs is None else densely(job, tensors)
+
+    def attending() -> object:
+        if pairs is None:
+            return attend(job, cells, q, k, v, scale, backend, False)
+        return attend_dense(q, k, v, pairs, scale)
+
+    return timed(choose, q.is_cuda), timed(attending, q.is_cuda)
 
 
 def densely(job: Job, tensors: Tensors) -> torch.Tensor:
@@ -117,17 +129,16 @@ def densely(job: Job, tensors: Tensors) -> torch.Tensor:
     return selected(job.program, q, k, v, tensors.scale, given, dtype=exact)
 
 
-def timed(work: Callable[[], T], on_gpu: bool) -> tuple[T, float]:
-    """What work gives, and the median of its seconds."""
+def timed(work: Callable[[], object], on_gpu: bool) -> float:
+    """The median of the seconds that work takes, a few times."""
     seconds: list[float] = []
-    while True:
+    while len(seconds) < TIMES and sum(seconds) < ENOUGH_SECONDS:
         start = time.perf_counter()
-        out = work()
+        work()
         if on_gpu:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-        if len(seconds) == TIMES or sum(seconds) > ENOUGH_SECONDS:
-            return out, median(seconds)
+    return median(seconds)
 
 
 def nan_scores(kept: Kept) -> tuple[int, ...] | None:
@@ -141,7 +152,7 @@ def nan_scores(kept: Kept) -> tuple[int, ...] | None:
         watched = replace(program, choices=(known, every), keeps=())
         job = replace(kept.job, program=watched)
         if not only_densely(watched):
-            one, both = select(job, tensors.q, tensors.k, tensors.v, tensors.scale, tensors.inputs)
+            one, both = _chosen(job, tensors)
             out += (both.kept & ~one.kept).sum((0, 2, 3)).cpu()
         elif tensors.n <= MOST_DENSE and (cell := _cell_of_pairs(kept, choice)) is not None:
             one, both = (densely(replace(job, program=replace(watched, choices=(c,))), tensors) for c in (known, every))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .compiler.report import plural
-from .selection_kept import Kept, keep, nan_scores
+from .selection_kept import Kept, cost, keep, nan_scores
 from .tensors import TensorError
 from .terminal import UsageError
 
@@ -65,7 +65,7 @@ def report_on(pattern: Pattern, tensors: Tensors, layers: tuple[int, int] = (0, 
     """The report of a pattern on tensors, on the device they are on; raises UsageError."""
     try:
         kept = keep(pattern, tensors, layers)
-        nan = nan_scores(kept)
+        nan, times = nan_scores(kept), cost(kept)
     except TensorError as error:
         raise UsageError(f"{tensors.source}: {error}") from None
     q = tensors.q
@@ -74,7 +74,7 @@ def report_on(pattern: Pattern, tensors: Tensors, layers: tuple[int, int] = (0, 
     device = torch.cuda.get_device_name(q.device) if q.is_cuda else "cpu"
     sizes = (q.shape[0], tensors.heads, tensors.kv_heads, tensors.n, q.shape[2], q.shape[3], len(rows))
     about = (pattern.name, tensors.source, device, str(q.dtype).removeprefix("torch."))
-    return SelectionReport(*about, *sizes, by_head, kept.select_seconds, kept.attend_seconds)
+    return SelectionReport(*about, *sizes, by_head, *times)
 
 
 def looked_at(m: int) -> torch.Tensor:

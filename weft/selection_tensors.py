@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from argparse import Namespace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from .check import table_heads
 from .inputs import made_up as made_up_integers
+from .inputs import numbers
 from .tensors import TensorError, check_tensors
 from .terminal import UsageError, reason, require_readable
 
@@ -163,3 +166,16 @@ def _read(path: str, wanted: set[str]) -> tuple[dict[str, torch.Tensor], str]:
         raise UsageError(f"{path} is no safetensors file: {error}") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {reason(error)}") from None
+
+
+def from_arguments(pattern: Pattern, arguments: Namespace, n: int) -> Tensors:
+    """The tensors that a command line means: those of --qkv, or made up for n tokens; raises UsageError."""
+    given = {name: torch.from_numpy(numbers(name, text)) for name, text in getattr(arguments, "input", ())}
+    if arguments.qkv:
+        found = from_file(pattern, arguments.qkv)
+    else:
+        heads = arguments.heads or table_heads(pattern.definition.parameters, pattern.given) or HEADS
+        docs = getattr(arguments, "docs", None) or DOCUMENTS
+        sizes = (arguments.kv_heads, arguments.head_dim or HEAD_DIM, arguments.seed or 0, docs)
+        found = made_up(pattern, n, heads, *sizes)
+    return replace(found, inputs={**found.inputs, **given})

@@ -1,80 +1,83 @@
-"""Dynamic patterns on made-up tensors: the tiled back end against the definition, the density, and a picture."""
+"""`weft test` and `weft show` of a dynamic pattern: the tiled back end against the definition, and a picture."""
 
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .codegen.reference import attend_dense
-from .codegen.select_reference import selected
+from .selection_kept import Kept, densely, keep
+from .selection_report import SelectionReport, looked_at, report_on
+from .selection_tensors import Tensors, from_arguments
 from .tensors import TensorError
 from .terminal import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from .pattern import Pattern
 
-HEADS, HEAD_DIM, GATE_DIM = 2, 32, 8
-# Tokens up to which the definition, which holds all pairs, is asked.
-MOST_TOKENS = 8192
+# Pairs, of all heads, up to which the definition, which holds them all, is asked.
+MOST_PAIRS = 1 << 27
 CELLS = 64
 
 
-def made_up(n: int, heads: int = HEADS) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries, keys and values: noise, a direction that turns slowly, so that near keys score high, and a needle."""
-    random = torch.Generator().manual_seed(n)
-    q, k, v = (torch.randn(1, heads, n, HEAD_DIM, generator=random, dtype=torch.float64) for _ in range(3))
-    turn = torch.arange(n, dtype=torch.float64)[:, None] / 150 + torch.linspace(0, 6, HEAD_DIM, dtype=torch.float64)
-    near = 1.5 * torch.sin(turn)
-    k[:, :, n // 3 : n // 3 + 8] += 3 * near.mean(0)
-    return q + near, k + near, v
+def compared(pattern: Pattern, arguments: Namespace, n: int) -> tuple[int, int, float, str]:
+    """Keys, queries, the largest difference to the definition in float64 (0 where it cannot tell), and words for it."""
+    tensors = from_arguments(pattern, arguments, n).to(torch.float64)
+    n, m = tensors.n, tensors.q.shape[2]
+    if tensors.q.shape[0] * tensors.heads * m * n > MOST_PAIRS:
+        return n, m, 0.0, f"not compared: the definition holds all pairs, and {MOST_PAIRS} are the most"
+    kept = _keep(pattern, tensors)
+    mask = densely(kept.job, tensors)
+    inputs: dict[str, Any] = {**tensors.inputs}
+    wanted = attend_dense(tensors.q, tensors.k, tensors.v, mask, tensors.scale)
+    got = pattern.attention(tensors.q, tensors.k, tensors.v, return_lse=True, backend="cpu", **inputs)
+    both = zip(got, wanted, strict=True)  # equal infinities are equal, and a NaN is as wrong as can be
+    error = max(float(torch.where(a == b, 0.0, (a - b).abs()).nan_to_num(nan=math.inf).max()) for a, b in both)
+    wrong = admissible = 0
+    for b, h in np.ndindex(mask.shape[:2]):
+        for rows in kept.chunks(torch.arange(mask.shape[2])):
+            some, allowed = kept.rows(b, h, rows)
+            wrong += int((some != mask[b, h, rows]).sum())
+            admissible += int(allowed.sum())
+    differ = f"{wrong} pairs differ, " if wrong else ""
+    share = 100 * float(mask.sum()) / max(1, admissible)
+    return n, m, error, f"{differ}largest difference {error:.1e}, {share:.3g} % of admissible pairs kept"
 
 
-def gates(pattern: Pattern, n: int, heads: int = HEADS) -> dict[str, torch.Tensor]:
-    """The inputs of a pattern, made up."""
-    program, random = pattern.program(heads), torch.Generator().manual_seed(n + 1)
-    sizes = {axis.name: axis.size for axis in program.axes}
-    out: dict[str, torch.Tensor] = {}
-    for given in program.givens:
-        shape = [-(-n // sizes[axis]) for axis in given.axes] + ([GATE_DIM] if given.vector else [])
-        out[given.name] = torch.randn(1, heads, *shape, generator=random, dtype=torch.float64)
-    return out
+def measured(pattern: Pattern, arguments: Namespace, n: int, layers: tuple[int, int] = (0, 1)) -> SelectionReport:
+    """The report on the tensors of a command line, on the GPU where there is one."""
+    tensors = from_arguments(pattern, arguments, n)
+    exact = bool(arguments.qkv) and tensors.q.dtype == torch.float64
+    device = "cuda" if torch.cuda.is_available() and not exact else "cpu"
+    usual = torch.bfloat16 if device == "cuda" else torch.float32
+    return report_on(pattern, tensors.to(tensors.q.dtype if arguments.qkv else usual, device), layers)
 
 
-def kept(pattern: Pattern, tensors: tuple[torch.Tensor, ...], inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Which pairs are kept, by definition: [H, n, n]."""
-    q, k, v = tensors
-    return selected(pattern.program(q.shape[1]), q, k, v, HEAD_DIM**-0.5, inputs)[0]
+def picture(pattern: Pattern, arguments: Namespace) -> tuple[NDArray[np.float64], Tensors]:
+    """The share of kept pairs in squares, for one head of the first batch element; raises UsageError."""
+    tensors = from_arguments(pattern, arguments, arguments.n)
+    if arguments.head >= tensors.heads:
+        raise UsageError(f"there is no head {arguments.head} among {tensors.heads}")
+    m, n = tensors.q.shape[2], tensors.n
+    kept, rows = _keep(pattern, tensors), looked_at(m)
+    down, across = (np.arange(min(CELLS, size) + 1) * size // min(CELLS, size) for size in (m, n))
+    sums, looked = np.zeros((len(down) - 1, len(across) - 1)), np.zeros(len(down) - 1)
+    for chunk in kept.chunks(rows):
+        some, _ = kept.rows(0, arguments.head, chunk)
+        band = np.searchsorted(down, chunk.numpy(), side="right") - 1
+        np.add.at(sums, band, np.add.reduceat(some.numpy().astype(np.float64), across[:-1], axis=1))
+        np.add.at(looked, band, 1)
+    return sums / np.outer(looked, np.diff(across)), tensors
 
 
-def trial(pattern: Pattern, n: int) -> tuple[float, float]:
-    """The largest difference to the definition, and the share of all earlier keys that was kept."""
-    tensors = made_up(n)
-    inputs: dict[str, Any] = {**gates(pattern, n)}
-    mask = kept(pattern, tensors, inputs)
-    wanted = attend_dense(*tensors, mask[None], HEAD_DIM**-0.5)
-    got = pattern.attention(*tensors, return_lse=True, backend="cpu", **inputs)
-    pairs = zip(got, wanted, strict=True)
-    error = max(float(torch.where(a == b, 0.0, (a - b).abs()).nan_to_num(nan=math.inf).max()) for a, b in pairs)
-    return error, float(mask.sum()) / (HEADS * n * (n + 1) / 2)
-
-
-def picture(pattern: Pattern, n: int, head: int) -> NDArray[np.float64]:
-    """The share of kept pairs in squares, for made-up tensors; raises UsageError."""
-    if n > MOST_TOKENS:
-        raise UsageError(f"{pattern.name} selects by content: its picture takes {MOST_TOKENS} tokens at most, not {n}")
+def _keep(pattern: Pattern, tensors: Tensors) -> Kept:
     try:
-        mask = kept(pattern, made_up(n), gates(pattern, n))[head].numpy()
+        return keep(pattern, tensors)
     except TensorError as error:
-        raise UsageError(str(error)) from None
-    side = min(CELLS, n)
-    edges = np.arange(side + 1) * n // side
-    sums = np.add.reduceat(np.add.reduceat(mask.astype(np.float64), edges[:-1], 0), edges[:-1], 1)
-    sizes = np.diff(edges)
-    return sums / np.outer(sizes, sizes)
+        raise UsageError(f"{tensors.source}: {error}") from None

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from . import selection_report
 from .check import natural_heads
 from .codegen.tables import gather, tile_lists
-from .commands import chosen_pattern
+from .commands import chosen_pattern, require_selection
 from .compiler.dense import dense_mask
 from .compiler.evaluate import truth
 from .compiler.expand import NUMPY, Ints, expand_run, query_tiles, row_values
@@ -22,6 +23,7 @@ from .compiler.ir import Formula, Truth
 from .compiler.pipeline import make_plan
 from .compiler.plan import Plan, Shape, Tiling
 from .inputs import made_up
+from .selection_trial import compared, measured
 from .terminal import paint
 
 if TYPE_CHECKING:
@@ -48,34 +50,42 @@ class Case:
 def run_test(arguments: Namespace) -> int:
     """`weft test`."""
     pattern = chosen_pattern(arguments)
-    heads = arguments.heads or (1 if pattern.dynamic else natural_heads(pattern))
+    require_selection(pattern, arguments, "qkv", "kv_heads", "head_dim", "seed")
     # What a selection keeps depends on rounding: only where both sides round alike can they be compared.
     device = "cuda" if torch.cuda.is_available() and not pattern.dynamic else "cpu"
     text = arguments.format == "text"
     cases: list[Case] = []
-    for n in arguments.n:
-        for m in [n] if pattern.dynamic else sorted({n, (n + 1) // 2}, reverse=True):
-            for case in [selection_case(pattern, n)] if pattern.dynamic else trials(pattern, n, m, heads, device):
-                cases.append(case)
-                if text:
-                    word = paint("ok  ", "green") if case.ok else paint("FAIL", "red")
-                    print(f"{word}  n = {n}, m = {m}: {case.what}, {case.detail}", flush=True)
+    for case in selection_cases(pattern, arguments) if pattern.dynamic else mask_cases(pattern, arguments, device):
+        cases.append(case)
+        if text:
+            word = paint("ok  ", "green") if case.ok else paint("FAIL", "red")
+            print(f"{word}  n = {case.n}, m = {case.m}: {case.what}, {case.detail}", flush=True)
     failed = sum(not case.ok for case in cases)
+    report = measured(pattern, arguments, max(arguments.n)) if pattern.dynamic else None
     if text:
+        if report:
+            print(selection_report.as_text(report))
         print(f"{pattern.name} on {device}: {failed} of {len(cases)} failed" if failed else f"{pattern.name}: ok")
     else:
         head = {"schema": "weft.test/1", "pattern": pattern.name, "device": device, "ok": not failed}
-        print(json.dumps({**head, "cases": [asdict(case) for case in cases]}, indent=2))
+        found = {"selection": selection_report.as_dict(report)} if report else {}
+        print(json.dumps({**head, "cases": [asdict(case) for case in cases], **found}, indent=2))
     return int(failed > 0)
 
 
-def selection_case(pattern: Pattern, n: int) -> Case:
-    """A dynamic pattern on made-up tensors."""
-    from .selection_trial import trial
+def mask_cases(pattern: Pattern, arguments: Namespace, device: str) -> Iterator[Case]:
+    """A fixed mask, at each length, with all queries and with half of them."""
+    heads = arguments.heads or natural_heads(pattern)
+    for n in arguments.n:
+        for m in sorted({n, (n + 1) // 2}, reverse=True):
+            yield from trials(pattern, n, m, heads, device)
 
-    error, density = trial(pattern, n)
-    detail = f"largest difference {error:.1e}, {100 * density:.3g} % of causal pairs kept"
-    return Case(n, n, "attention by selection", error <= TOLERANCE["cpu"], detail)
+
+def selection_cases(pattern: Pattern, arguments: Namespace) -> Iterator[Case]:
+    """A dynamic pattern on the tensors of a file, or on made-up ones of each length."""
+    for length in [0] if arguments.qkv else arguments.n:
+        n, m, error, detail = compared(pattern, arguments, length)
+        yield Case(n, m, "attention by selection", error <= TOLERANCE["cpu"], detail)
 
 
 def trials(pattern: Pattern, n: int, m: int, heads: int, device: str) -> Iterator[Case]:

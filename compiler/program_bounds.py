@@ -1,0 +1,186 @@
+"""What a dynamic pattern keeps whatever the tensors are, and what at most: pairs, and keys of a row."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import assert_never
+
+import numpy as np
+
+from .evaluate import truth
+from .expand import NUMPY, Ints
+from .ir import Binary, Clause, Compare, Const, Expr, Formula, Mask, Truth, Var, conjunction
+from .measure import CAUSAL, Amount, census, conjuncts
+from .pipeline import make_plan
+from .plan import Shape, Tiling
+from .selection import Axis, ByHead, Choice, Chosen, Number, Program, Threshold
+from .walk import reads, rewrite, substitute, variables
+
+# Cells of a choice that are looked at one by one.
+MOST_CELLS = 1 << 24
+TILE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One choice: tokens of its cells, and how many it keeps at most where that is known beforehand."""
+
+    text: str
+    kind: str
+    query_size: int
+    key_size: int
+    # Cells for each cell of queries (of all of them together where `joint`), and keys of a row.
+    cells: int | None
+    keys: int | None
+    joint: bool
+    # Whether `counting` may force more than that.
+    beyond: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Pairs of all heads: those that may be kept at all, that surely are, and that the rules allow at most."""
+
+    admissible: Amount
+    guaranteed: Amount
+    possible: Amount
+    choices: tuple[Bound, ...]
+
+
+def bounds(program: Program, shape: Shape, n: int, m: int, inputs: Mapping[str, Ints]) -> Bounds:
+    """The bounds of a program for one size; masks whose inputs are not given are bounded, not guessed."""
+    tables = tuple(table for table in program.limits.tables if table.kind != "order")
+    names = {table.name for table in tables}
+    limits = tuple(c for c in program.limits.clauses if _known(c.formula, names))
+
+    def pairs(clauses: tuple[Clause, ...]) -> Amount:
+        plan = make_plan(Mask(program.name, clauses, tables), shape, Tiling(TILE, TILE))
+        found = census(plan, n, m, inputs)
+        return Amount(found.pairs.value * shape.heads // found.heads, found.pairs.claim)
+
+    required = tuple(c for c in limits if c.kind == "require")
+    sure = (*program.keeps, *(Clause("keep", forced(c, program), "") for c in program.choices))
+    sure = tuple(c for c in sure if _known(c.formula, names) and c.formula != Truth(False))
+    doubtful = len(limits) < len(program.limits.clauses)
+    admissible, never = pairs(required), Amount(0, "at least" if doubtful else "exact")
+    guaranteed = pairs((*limits, *sure)) if sure and not doubtful else never
+    causal = any(CAUSAL in conjuncts(c.formula) for c in required)
+    found = tuple(_bound(choice, program, n, m) for choice in program.choices)
+    each = [_pairs_of(one, c, program, n, m, causal) for one, c in zip(found, program.choices, strict=True)]
+    static = all(_known(c.formula, names) for c in program.keeps)
+    known = [value for value in each if value is not None]
+    whole = static and len(known) == len(each) and guaranteed.claim in ("exact", "at most")
+    spare = [c for one, c in zip(found, program.choices, strict=True) if one.beyond]
+    extra = (*program.keeps, *(Clause("keep", forced(c, program), "") for c in spare))
+    beyond = pairs((*limits, *extra)).value if extra and whole else 0
+    total = sum(known) * shape.heads + beyond if whole else admissible.value
+    possible = Amount(min(admissible.value, total), "at most")
+    return Bounds(admissible, guaranteed, possible, found)
+
+
+def _known(formula: Formula, tables: set[str]) -> bool:
+    """Whether a condition reads nothing that scores decide."""
+    return all(read.table in tables for read in reads(formula))
+
+
+def axes_of(program: Program) -> dict[str, Axis]:
+    """All axes by name, single tokens too."""
+    return {axis.name: axis for axis in (Axis("q", "q", 1), Axis("k", "k", 1), *program.axes)}
+
+
+def cell_of(axis: Axis) -> Expr:
+    """The number of a pair's cell."""
+    query, key = (Binary("//", Var(side), Const(axis.size)) if axis.size > 1 else Var(side) for side in "qk")
+    return Binary("-", query, key) if axis.side == "d" else query if axis.side == "q" else key
+
+
+def on_pairs(formula: Formula, axes: Mapping[str, Axis]) -> Formula:
+    """A condition on cells as one on pairs."""
+    for name in variables(formula) & (axes.keys() - {"q", "k"}):
+        cell = cell_of(axes[name])
+        formula = rewrite(formula, lambda e, name=name, cell=cell: substitute(e, name, cell))
+    return formula
+
+
+def forced(choice: Choice, program: Program) -> Formula:
+    """The pairs that a choice keeps whatever the scores are."""
+    axes = axes_of(program)
+    match choice:
+        case Threshold():
+            return Truth(False)
+        case Chosen(counting=counting, among=among):
+            key = axes[choice.key]
+            if counting is None or choice.inside or choice.when or key.order:
+                return Truth(False)
+            there = Compare(">=", cell_of(key), Const(0)) if key.side == "d" else Truth(True)
+            return conjunction((on_pairs(counting, axes), on_pairs(among or Truth(True), axes), there))
+        case _:
+            assert_never(choice)
+
+
+def _bound(choice: Choice, program: Program, n: int, m: int) -> Bound:
+    axes = axes_of(program)
+    query, key = (axes[name] if name else Axis("", "", n) for name in (choice.query, choice.key))
+    kind = "places" if key.order else "distances" if key.side == "d" else "keys"
+    match choice:
+        case Threshold():
+            return Bound(choice.text, kind, query.size, key.size, None, None, False, False)
+        case Chosen(inside=inside, joint=joint):
+            cells = _most_cells(choice, -(-n // key.size))
+            outer = _bound(inside, program, n, m).keys if inside else None
+            own = None if cells is None or joint else min(n, cells * key.size)
+            keys = min((most for most in (own, outer) if most is not None), default=None)
+            beyond = not _within_budget(choice, cells, program, n, m)
+            return Bound(choice.text, kind, query.size, key.size, cells, keys, joint, beyond)
+        case _:
+            assert_never(choice)
+
+
+def _most_cells(choice: Chosen, total: int) -> int | None:
+    """The most cells a rule takes for one cell of queries, what is forced apart; None where scores decide."""
+    match choice.amount:
+        case Number(value):
+            most = value
+        case ByHead(values):
+            most = max(values)
+        case _:
+            return None
+    if choice.rule != "top" or math.isnan(most):
+        return None
+    if not choice.percent:
+        return total if math.isinf(most) and most > 0 else max(0, min(total, math.floor(most)))
+    share = min(Fraction(1), max(Fraction(0), Fraction(str(most)) / 100))
+    return math.ceil(share * total) if choice.of != "triangle" else max(1, math.floor((1 - (1 - share) ** 0.5) * total))
+
+
+def _pairs_of(bound: Bound, choice: Choice, program: Program, n: int, m: int, causal: bool) -> int | None:
+    """The most pairs of one head that a choice keeps beyond what is forced."""
+    if bound.cells is not None and bound.joint:
+        return bound.cells * bound.query_size * bound.key_size
+    if bound.keys is None or not isinstance(choice, Chosen):
+        return None
+    return _rows(n, bound.keys, causal) - _rows(n - m, bound.keys, causal)
+
+
+def _within_budget(choice: Chosen, cells: int | None, program: Program, n: int, m: int) -> bool:
+    """Whether what a choice is forced to keep surely is no more than its budget."""
+    counting, axes = choice.counting, axes_of(program)
+    if counting is None:
+        return True
+    rows = -(-n // axes[choice.query].size) if choice.query else 1
+    columns = -(-n // axes[choice.key].size)
+    known = {choice.query, choice.key, "n", "m"}
+    if cells is None or choice.joint or rows * columns > MOST_CELLS or variables(counting) - known or reads(counting):
+        return False
+    values = {choice.query or "": np.arange(rows)[:, None], choice.key: np.arange(columns), "n": n, "m": m}
+    met = np.broadcast_to(truth(counting, values, {}, NUMPY), (rows, columns))
+    return int(met.sum(1).max(initial=0)) <= cells
+
+
+def _rows(rows: int, keys: int, causal: bool) -> int:
+    """Pairs of the first rows where each has so many keys at most, and no later ones if causal."""
+    if not causal:
+        return rows * keys
+    full = min(rows, keys)
+    return full * (full + 1) // 2 + (rows - full) * keys
