@@ -77,13 +77,14 @@ def _rows(query: Axis, call: Call) -> torch.Tensor:
 
 
 def _columns(key: Axis, call: Call) -> torch.Tensor:
-    """The cell of keys, of places or of distances that each pair lies in, `[H, m, n]`; negative where it has none."""
+    """The cell of keys, of places or of distances that each pair lies in; negative where it has none.
+
+    `[H or 1, m or 1, n]`.
+    """
     keys = call.arange(0, call.n).view(1, 1, -1)
     if key.side == "d":
-        cells = _rows(key, call)[:, None] - keys // key.size
-    else:
-        cells = (places(key.order, call)[:, None] if key.order else keys) // key.size
-    return cells.expand(call.heads, call.m, call.n)
+        return _rows(key, call)[:, None] - keys // key.size
+    return (places(key.order, call)[:, None] if key.order else keys) // key.size
 
 
 def _chosen_pairs(choice: Choice, admissible: torch.Tensor, call: Call) -> torch.Tensor:
@@ -91,7 +92,7 @@ def _chosen_pairs(choice: Choice, admissible: torch.Tensor, call: Call) -> torch
     query, key = _axes(choice, call)
     columns = _columns(key, call)
     cells = _cells(choice, admissible, call)[:, _rows(query, call)]
-    return cells.gather(2, columns.clamp(min=0)) & (columns >= 0)
+    return cells.gather(2, columns.clamp(min=0).expand_as(admissible)) & (columns >= 0)
 
 
 def _touched(query: Axis, key: Axis, pairs: torch.Tensor, call: Call) -> torch.Tensor:
@@ -99,7 +100,7 @@ def _touched(query: Axis, key: Axis, pairs: torch.Tensor, call: Call) -> torch.T
     columns = _columns(key, call)
     lying = (pairs & (columns >= 0)).to(torch.uint8)
     touched = lying.new_zeros(call.heads, call.m, len(call.cells(key)))
-    touched.scatter_reduce_(2, columns.clamp(min=0), lying, "amax")
+    touched.scatter_reduce_(2, columns.clamp(min=0).expand_as(lying), lying, "amax")
     found = lying.new_zeros(call.heads, len(call.cells(query)), touched.shape[2])
     rows = _rows(query, call)[None, :, None].expand_as(touched)
     return found.scatter_reduce_(1, rows, touched, "amax").bool()
