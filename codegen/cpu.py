@@ -1,15 +1,19 @@
 """Block-sparse attention in torch on the CPU: only live tiles are computed, nothing grows with m times n."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..compiler.evaluate import number, truth
 from ..compiler.expand import TileLists
-from ..compiler.ir import Compare, Var, conjunction
+from ..compiler.ir import Compare, Formula, Var, conjunction
 from ..compiler.plan import Plan, Tiling
 from .search import TORCH
+
+if TYPE_CHECKING:
+    from .launch import Columns
 
 # Query and key rows of a tile: large enough that a matrix product outweighs the call.
 CPU_TILING = Tiling(256, 128)
@@ -26,6 +30,15 @@ class Softmax:
     mix: torch.Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the query tiles of one batch element visit; the rest is for each head: single keys, and keys by place."""
+
+    tiles: TileLists
+    columns: "Columns | None" = None
+    key_of: torch.Tensor | None = None
+
+
 def attend_cpu(
     plan: Plan,
     lists: list[TileLists],
@@ -36,6 +49,19 @@ def attend_cpu(
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention by the tiles in `lists`, one for each batch element (or one for all)."""
+    return attend_listed(plan, [Listed(one) for one in lists], tables, q, k, v, scale)
+
+
+def attend_listed(
+    plan: Plan,
+    lists: list[Listed],
+    tables: list[Mapping[str, torch.Tensor]],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention by tiles and single keys, listed for each batch element (or once for all)."""
     batch, heads, m, _ = q.shape
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     out = torch.empty(q.shape[:-1] + v.shape[-1:], dtype=q.dtype, device=q.device)
@@ -51,7 +77,7 @@ def attend_cpu(
 
 def _attend_heads(
     plan: Plan,
-    lists: TileLists,
+    lists: Listed,
     tables: Mapping[str, torch.Tensor],
     q: torch.Tensor,
     k: torch.Tensor,
@@ -84,7 +110,7 @@ def _attend_heads(
 
 def _row(
     plan: Plan,
-    lists: TileLists,
+    lists: Listed,
     row: int,
     tables: Mapping[str, torch.Tensor],
     queries: torch.Tensor,
@@ -96,31 +122,56 @@ def _row(
     m: int,
 ) -> Softmax:
     """One query tile against its key tiles, as many at once as the memory bound allows."""
-    block, n = plan.tiling.block_n, k.shape[2]
-    begin, middle, end = int(lists.start[row]), int(lists.split[row]), int(lists.start[row + 1])
+    n = k.shape[2]
     lanes = queries.shape[0] * queries.shape[1] * queries.shape[2]
-    step = max(1, SCORES_AT_ONCE // (lanes * block))
     state = Softmax(
         queries.new_zeros(queries.shape[:-1]),
         queries.new_full(queries.shape[:-1], float("-inf")),
         queries.new_zeros(queries.shape[:-1] + v.shape[-1:]),
     )
-    for part in range(begin, end, step):
-        stop = min(end, part + step)
-        tiles = lists.tiles[part:stop].tolist()
-        full = max(0, min(stop, middle) - part)
-        spans = _spans(tiles, block, n)
-        keys, values = _take(k, spans).to(queries.dtype), _take(v, spans).to(queries.dtype)
+    repeat = queries.shape[2] // (span[1] - span[0])
+    for part in _parts(plan, lists, row, head, max(1, SCORES_AT_ONCE // lanes), n):
+        keys, values = _take(k, part.keys).to(queries.dtype), _take(v, part.keys).to(queries.dtype)
         scores = queries @ keys.transpose(-1, -2)
-        if full < len(tiles):
-            width = sum(min(n, (t + 1) * block) - t * block for t in tiles[full:])
-            ends = [(t * block, min(n, (t + 1) * block)) for t in tiles[full:]]
-            columns = torch.cat([torch.arange(*end, device=scores.device) for end in ends])
-            kept = _kept(plan, tables, span, columns, head, group, n, m)
-            repeat = scores.shape[2] // (span[1] - span[0])
-            scores[..., -width:].masked_fill_(~kept.repeat(repeat, 1), float("-inf"))
+        if part.checked is not None:
+            kept = _kept(part.formula, plan, tables, span, part.checked, head, group, n, m)
+            scores[..., -len(part.checked) :].masked_fill_(~kept.repeat(repeat, 1), float("-inf"))
         state = _absorb(state, scores, values)
     return state
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some keys of a query tile, as ranges or one by one; pairs with the last of them are checked."""
+
+    keys: list[tuple[int, int]] | torch.Tensor
+    checked: torch.Tensor | None
+    formula: Formula
+
+
+def _parts(plan: Plan, lists: Listed, row: int, head: int, most: int, n: int) -> Iterator[Part]:
+    """Key tiles, as many at once as `most` keys, then single keys."""
+    block, found = plan.tiling.block_n, lists.tiles
+    begin, middle, end = int(found.start[row]), int(found.split[row]), int(found.start[row + 1])
+    masks = tuple(region.mask for region in plan.regions if not region.full)
+    formula = masks[0] if len(masks) == 1 else conjunction((plan.formula, Compare("<", Var("k"), Var("n"))))
+    step = max(1, most // block)
+    for first in range(begin, end, step):
+        stop = min(end, first + step)
+        tiles = found.tiles[first:stop].tolist()
+        spans = _spans(tiles, block, n)
+        partial = tiles[max(0, min(stop, middle) - first) :]
+        checked = torch.cat([torch.arange(t * block, min(n, (t + 1) * block)) for t in partial]) if partial else None
+        if lists.key_of is None:
+            yield Part(spans, checked, formula)
+            continue
+        keys = _take(lists.key_of[None, None, head], spans)[0, 0]
+        yield Part(keys, None if checked is None else keys[-len(checked) :], formula)
+    if lists.columns is not None and plan.columns is not None:
+        i = row % lists.columns.first.shape[-1]
+        singles = lists.columns.keys[int(lists.columns.first[head, i]) : int(lists.columns.end[head, i])]
+        for keys in singles.split(most) if len(singles) else ():
+            yield Part(keys, keys, plan.columns)
 
 
 def _spans(tiles: list[int], block: int, n: int) -> list[tuple[int, int]]:
@@ -135,12 +186,15 @@ def _spans(tiles: list[int], block: int, n: int) -> list[tuple[int, int]]:
     return out
 
 
-def _take(x: torch.Tensor, spans: list[tuple[int, int]]) -> torch.Tensor:
-    parts = [x[:, :, low:high] for low, high in spans]
+def _take(x: torch.Tensor, keys: list[tuple[int, int]] | torch.Tensor) -> torch.Tensor:
+    if isinstance(keys, torch.Tensor):
+        return x.index_select(2, keys)
+    parts = [x[:, :, low:high] for low, high in keys]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
 def _kept(
+    formula: Formula,
     plan: Plan,
     tables: Mapping[str, torch.Tensor],
     span: tuple[int, int],
@@ -150,9 +204,7 @@ def _kept(
     n: int,
     m: int,
 ) -> torch.Tensor:
-    """The mask of partial tiles, pair by pair, by the predicates that can fail in them."""
-    masks = tuple(region.mask for region in plan.regions if not region.full)
-    formula = masks[0] if len(masks) == 1 else conjunction((plan.formula, Compare("<", Var("k"), Var("n"))))
+    """The mask of some keys, pair by pair."""
     q = (torch.arange(*span, device=columns.device) + (n - m))[:, None]
     values: dict[str, object] = {"q": q, "k": columns[None, :], "h": head, "g": head // group, "n": n, "m": m}
     for name, expr in plan.uniforms:

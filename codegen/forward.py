@@ -9,6 +9,7 @@ from ..compiler.plan import Plan, Region, Run
 from ..compiler.walk import expressions, reads
 from .configure import Config, Dtype, padded
 from .expressions import INT32, Context, emit_bound, emit_number, emit_truth
+from .gather_kernel import column_loop, gathered_arguments, keys_of_places
 from .memory import emit_load, emit_store, parameters
 from .quote import Hole, comment, constant, expression, name, render, statements
 
@@ -77,16 +78,21 @@ def computes_wide(plan: Plan) -> bool:
     boxes = plan.shape.boxes()
     computed = [expr for _, expr in plan.uniforms]
     boxes |= {symbol: extent(expr, boxes, tables)[0] for symbol, expr in plan.uniforms}
-    for region in plan.regions:
-        computed += expressions(region.mask)
-        for run in region.runs:
-            computed += [run.low, run.high, *expressions(run.guard)]
+    for mask in masks(plan):
+        computed += expressions(mask)
+    for run in (run for region in plan.regions for run in region.runs):
+        computed += [run.low, run.high, *expressions(run.guard)]
     return any(extent(expr, boxes, tables)[1] >= INT32 for expr in computed)
+
+
+def masks(plan: Plan) -> tuple[Formula, ...]:
+    """Every formula that the kernel evaluates on pairs."""
+    return (*(region.mask for region in plan.regions), *([plan.columns] if plan.columns else []))
 
 
 def used_tables(plan: Plan) -> tuple[str, ...]:
     """Tables the kernel itself reads, in the order they are passed."""
-    wanted = {read.table for region in plan.regions for read in reads(region.mask)}
+    wanted = {read.table for mask in masks(plan) for read in reads(mask)}
     heads = {table.name for table in plan.mask.tables if table.kind == "head"}
     wanted |= heads if plan.uniforms else set()
     return tuple(table.name for table in plan.mask.tables if table.name in wanted)
@@ -114,6 +120,7 @@ def _clauses(plan: Plan) -> list[ast.stmt]:
 def argument_names(kernel: Kernel) -> tuple[str, ...]:
     """The kernel's parameters, in order; the launcher passes the same."""
     lists = () if kernel.plan.strategy == "run" else ("start", "split", "tiles", "list_batch")
+    lists += gathered_arguments(kernel.plan)
     tables = tuple(f"{kernel.table(t)}{suffix}" for t in used_tables(kernel.plan) for suffix in ("", "_size", "_batch"))
     return (*parameters(kernel.config.tma), "lse", *lists, *tables, "n", "m", "heads", "group", "total_heads", "scale")
 
@@ -187,7 +194,7 @@ def query_position(kernel: Kernel) -> ast.expr:
 def _tile_loops(kernel: Kernel) -> list[ast.stmt]:
     if kernel.plan.strategy == "run":
         return _run_loops(kernel)
-    return _list_loops(kernel)
+    return [*_list_loops(kernel), *_column_loop(kernel)]
 
 
 def _run_loops(kernel: Kernel) -> list[ast.stmt]:
@@ -259,21 +266,28 @@ def _list_loops(kernel: Kernel) -> list[ast.stmt]:
             LOW=name(low),
             HIGH=name(high),
             STAGES=constant(kernel.config.stages),
-            INNER=_step(kernel, region),
+            INNER=[*keys_of_places(kernel), *_step(kernel, region, plan.ordered)],
         )
     return body
 
 
-def _step(kernel: Kernel, region: Region) -> list[ast.stmt]:
-    """Score a tile, mask it if it can fail, fold it in."""
+def _column_loop(kernel: Kernel) -> list[ast.stmt]:
+    """A loop over the single keys listed for this query tile."""
+    if kernel.plan.columns is None:
+        return []
+    return column_loop(kernel, _step(kernel, Region((), kernel.plan.columns), gathered=True))
+
+
+def _step(kernel: Kernel, region: Region, gathered: bool = False) -> list[ast.stmt]:
+    """Score a tile, or the rows that `keys` numbers, mask it if it can fail, fold it in."""
     masked = not region.full
     return [
-        *emit_load(kernel, "key", "j", masked),
+        *emit_load(kernel, "key", "j", masked, gathered),
         *statements(
             "scores = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION)", PRECISION=kernel.precision
         ),
-        *_mask(kernel, region.mask),
-        *emit_load(kernel, "value", "j", masked),
+        *_mask(kernel, region.mask, gathered),
+        *emit_load(kernel, "value", "j", masked, gathered),
         *_absorb(kernel, masked),
     ]
 
@@ -286,15 +300,16 @@ def _absorb(kernel: Kernel, masked: bool) -> list[ast.stmt]:
     )
 
 
-def _mask(kernel: Kernel, mask: Formula) -> list[ast.stmt]:
+def _mask(kernel: Kernel, mask: Formula, gathered: bool) -> list[ast.stmt]:
     if mask == Truth(True):
         return []
+    numbers = "keys[None, :]" if gathered else "(j * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]"
     return statements(
         """
-k = (j * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
+k = NUMBERS
 scores = tl.where(MASK, scores, float("-inf"))
 """,
-        BLOCK_N=constant(kernel.config.block_n),
+        NUMBERS=expression(numbers, BLOCK_N=constant(kernel.config.block_n)),
         MASK=emit_truth(mask, kernel.context),
     )
 

@@ -19,6 +19,15 @@ DTYPES: dict[torch.dtype, Dtype] = {torch.float16: "fp16", torch.bfloat16: "bf16
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """Keys listed one by one, rising: those from `first` to before `end`, [B, H, query tiles], are a query tile's."""
+
+    first: torch.Tensor
+    end: torch.Tensor
+    keys: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceLists:
     """Tile lists of every batch element on the device; `step` is 0 when all share one."""
 
@@ -26,6 +35,9 @@ class DeviceLists:
     split: torch.Tensor
     tiles: torch.Tensor
     step: int
+    columns: Columns | None = None
+    # The key at each place of an order, [B, H, n].
+    key_of: torch.Tensor | None = None
 
 
 @lru_cache(maxsize=512)
@@ -181,6 +193,10 @@ def _fixed_arguments(
     arguments: list[Any] = []
     if lists is not None:
         arguments += [lists.start, lists.split, lists.tiles, lists.step]
+        if lists.columns is not None:
+            arguments += [lists.columns.first, lists.columns.end, lists.columns.keys]
+        if lists.key_of is not None:
+            arguments.append(lists.key_of)
     for name in launch.tables:
         table = tables[name]
         arguments += [table, table.shape[-1], table.stride(0) if table.ndim == 2 else 0]

@@ -20,7 +20,7 @@ def parameters(tma: bool) -> tuple[str, ...]:
     return tuple(f"{t}{s}" for t in TENSORS for s in ("", "_batch", "_head", "_row"))
 
 
-def _holes(kernel: "Kernel", operand: str, tile: str) -> dict[str, Hole]:
+def _holes(kernel: "Kernel", operand: str, tile: str, gathered: bool = False) -> dict[str, Hole]:
     rows = kernel.config.block_m if operand in ("query", "out") else kernel.config.block_n
     return {
         "T": name(operand),
@@ -28,6 +28,7 @@ def _holes(kernel: "Kernel", operand: str, tile: str) -> dict[str, Hole]:
         "HEAD": name("h" if operand in ("query", "out") else "g"),
         "J": name(tile),
         "ROWS": constant(rows),
+        "NUMBERS": name("keys") if gathered else expression("J * R + tl.arange(0, R)", J=name(tile), R=constant(rows)),
         "WIDE": constant(padded(kernel.head_dim)),
         "D": constant(kernel.head_dim),
         "LENGTH": name("m" if operand in ("query", "out") else "n"),
@@ -41,7 +42,7 @@ def _holes(kernel: "Kernel", operand: str, tile: str) -> dict[str, Hole]:
 
 POINTERS = """
 BASE = T + b.to(tl.int64) * BATCH_STEP + HEAD.to(tl.int64) * HEAD_STEP
-ROW = J * ROWS + tl.arange(0, ROWS)
+ROW = NUMBERS
 BASE = BASE + ROW.to(tl.int64)[:, None] * ROW_STEP + tl.arange(0, WIDE)[None, :]
 """
 
@@ -59,10 +60,16 @@ def _only_expressions(holes: dict[str, Hole]) -> dict[str, ast.expr]:
     return {key: hole for key, hole in holes.items() if isinstance(hole, ast.expr)}
 
 
-def emit_load(kernel: "Kernel", operand: Operand, tile: str, ragged: bool = True) -> list[ast.stmt]:
-    """`OPERAND_tile = ` rows of one tile; full key tiles are `ragged=False` and need no bounds check."""
-    holes = _holes(kernel, operand, tile)
+def emit_load(
+    kernel: "Kernel", operand: Operand, tile: str, ragged: bool = True, gathered: bool = False
+) -> list[ast.stmt]:
+    """`OPERAND_tile = ` rows of one tile; full key tiles are `ragged=False` and need no bounds check.
+
+    Gathered rows are those that `keys` numbers, n where there is none.
+    """
+    holes = _holes(kernel, operand, tile, gathered)
     if kernel.config.tma:
+        assert not gathered
         return statements("TILE = T.load([b, HEAD, J * ROWS, 0]).reshape(ROWS, WIDE)", **holes)
     guard = _guard(kernel, ragged or operand == "query", holes)
     if guard is None:

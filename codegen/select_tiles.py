@@ -1,17 +1,16 @@
 """Chosen cells to the tile lists of an attention kernel, on the device that chose them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 
 from ..compiler.expand import TileLists
-from ..compiler.ir import Binary, Clause, Compare, Const, Expr, Mask, Read, Table, Var, conjunction, disjunction
+from ..compiler.ir import Mask
 from ..compiler.pipeline import make_plan
-from ..compiler.plan import Plan, Region, Shape, Tiling
-from ..compiler.selection import Program
+from ..compiler.plan import Shape, Tiling
 from ..compiler.tables import Ints
 from .launch import DeviceLists
 from .tables import gather, tile_lists
@@ -65,20 +64,48 @@ def static_tiles(
 
 
 def tiles_of(cells: Cells, tiling: Tiling, n: int) -> Tiles:
-    """Tiles in which a choice kept some cell, and those of which it kept all."""
-    touched = full = cells.kept
-    for axis, cell, tile in ((2, cells.query_size, tiling.block_m), (3, cells.key_size, tiling.block_n)):
-        count = -(-n // tile)
-        first = torch.arange(count, device=touched.device) * tile // cell
-        last = (torch.arange(1, count + 1, device=touched.device) * tile).clamp(max=n).sub(1) // cell
-        if cell % tile == 0 or cell >= n:
-            touched, full = touched.index_select(axis, first), full.index_select(axis, first)
-        else:
-            touched = _counted(touched, axis, first, last) > 0
-            full = _counted(full, axis, first, last) == (last + 1 - first).view(
-                [-1 if a == axis else 1 for a in range(4)]
-            )
-    return Tiles(touched, full)
+    """Tiles in which a choice kept some cell, and those of which it kept all; of places, tiles of places."""
+    rows = _along(Tiles(cells.kept, cells.kept), 2, cells.query_size, tiling.block_m, n)
+    if cells.kind == "d":
+        return _tiles_of_distances(rows, cells.key_size, tiling, n)
+    return _along(rows, 3, cells.key_size, tiling.block_n, n)
+
+
+def _along(found: Tiles, axis: int, cell: int, tile: int, n: int) -> Tiles:
+    """Cells of one axis made tiles."""
+    touched, full = found.touched, found.full
+    count = -(-n // tile)
+    first = torch.arange(count, device=touched.device) * tile // cell
+    last = (torch.arange(1, count + 1, device=touched.device) * tile).clamp(max=n).sub(1) // cell
+    if cell == tile:
+        return found
+    if cell >= n:
+        sizes = [count if a == axis else -1 for a in range(4)]
+        return Tiles(touched.expand(sizes), full.expand(sizes))
+    if cell % tile == 0:
+        return Tiles(touched.index_select(axis, first), full.index_select(axis, first))
+    size = (last + 1 - first).view([-1 if a == axis else 1 for a in range(4)])
+    return Tiles(_counted(touched, axis, first, last) > 0, _counted(full, axis, first, last) == size)
+
+
+def _tiles_of_distances(rows: Tiles, size: int, tiling: Tiling, n: int) -> Tiles:
+    """Tiles with a chosen distance, and those of which all are: a tile has every distance between its corners'."""
+    device = rows.touched.device
+    q, k = (torch.arange(0, n, tile, device=device) for tile in (tiling.block_m, tiling.block_n))
+    low = (q // size)[:, None] - (k + tiling.block_n).clamp(max=n).sub(1) // size
+    high = (q + tiling.block_m).clamp(max=n).sub(1)[:, None] // size - k // size
+
+    def counted(kept: torch.Tensor) -> torch.Tensor:
+        sums = torch.nn.functional.pad(kept[:, :, : rows_of(kept)].cumsum(-1, dtype=torch.int32), (1, 0))
+        sums = sums.expand(-1, -1, len(q), -1)
+        before, until = (x.clamp(min=0).expand(*sums.shape[:3], -1) for x in (low, high + 1))
+        return sums.gather(-1, until) - sums.gather(-1, before)
+
+    def rows_of(kept: torch.Tensor) -> int:
+        # Rows that are one row repeated are counted once.
+        return 1 if kept.stride(2) == 0 else kept.shape[2]
+
+    return Tiles(counted(rows.touched) > 0, (low >= 0) & (counted(rows.full) == high + 1 - low))
 
 
 def _counted(kept: torch.Tensor, axis: int, first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
@@ -92,51 +119,17 @@ def _counted(kept: torch.Tensor, axis: int, first: torch.Tensor, last: torch.Ten
 
 def aligned(cells: Sequence[Cells], tiling: Tiling, n: int) -> bool:
     """Whether every tile lies inside one cell of each choice."""
-    sides = ((c.query_size, tiling.block_m) for c in cells), ((c.key_size, tiling.block_n) for c in cells)
-    return all(cell % tile == 0 or cell >= n for side in sides for cell, tile in side)
+    sides = [(c.query_size, tiling.block_m) for c in cells] + [(c.key_size, tiling.block_n) for c in cells]
+    sides += [(c.key_size, tiling.block_m) for c in cells if c.kind == "d"]
+    return all(cell % tile == 0 or cell >= n for cell, tile in sides)
 
 
-def plan_of(program: Program, cells: Sequence[Cells], shape: Shape, tiling: Tiling, exact: bool) -> Plan:
-    """The plan of a kernel that visits listed tiles; with `exact` its partial tiles look up which cells were kept."""
-    limits = program.limits
-    if exact:
-        reads = [Compare("==", Read(_name(c), _place(one)), Const(1)) for c, one in enumerate(cells)]
-        kept = disjunction((*(clause.formula for clause in program.keeps), *reads))
-        tables = tuple(Table(_name(c), "input", "none", _name(c)) for c in range(len(cells)))
-        clauses = (*limits.clauses, Clause("require", kept, "chosen"))
-        limits = replace(limits, clauses=clauses, tables=(*limits.tables, *tables))
-    inside = conjunction((limits.formula, Compare("<", Var("k"), Var("n"))))
-    return Plan(limits, shape, tiling, limits.formula, "table", (Region((), inside),), per_head=True)
-
-
-def _name(place: int) -> str:
-    return f"chosen{place}"
-
-
-def _place(cells: Cells) -> Expr:
-    """Where a pair's cell lies in the table of all heads."""
-    rows, columns = _cell_count(cells.query_size), _cell_count(cells.key_size)
-    row = Binary("//", Var("q"), Const(cells.query_size))
-    column = Binary("//", Var("k"), Const(cells.key_size))
-    return Binary("+", Binary("*", Binary("+", Binary("*", Var("h"), rows), row), columns), column)
-
-
-def _cell_count(size: int) -> Expr:
-    return Binary("//", Binary("+", Var("n"), Const(size - 1)), Const(size))
-
-
-def chosen_tables(cells: Sequence[Cells]) -> dict[str, torch.Tensor]:
-    """The tables that `plan_of` reads with `exact`: [B, H * query cells * key cells]."""
-    return {_name(c): one.kept.flatten(1).to(torch.int32) for c, one in enumerate(cells)}
-
-
-def combine(limits: Tiles, keeps: Tiles | None, chosen: Sequence[Tiles]) -> Tiles:
-    """Tiles of the whole pattern, [B, H, query tiles, key tiles]."""
-    touched = full = torch.zeros_like(chosen[0].touched)
-    for one in (*chosen, *([keeps] if keeps else [])):
+def combine(limits: Tiles, kept: Sequence[Tiles], shape: tuple[int, int]) -> Tiles:
+    """Tiles of the whole pattern, [B, H, query tiles, key tiles]: in the limits, and kept by something."""
+    touched = full = limits.touched.new_zeros((*shape, *limits.touched.shape[-2:]))
+    for one in kept:
         touched, full = touched | one.touched, full | one.full
-    touched = touched & limits.touched
-    return Tiles(touched, full & limits.full)
+    return Tiles(touched & limits.touched, full & limits.full)
 
 
 def device_lists(tiles: Tiles) -> DeviceLists:

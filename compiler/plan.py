@@ -76,6 +76,9 @@ class Plan:
     strategy "run": the kernel's own loops; "list": the same loops expanded to tile lists once a length is known;
     "table": tile lists found by bounds and evaluation once lengths and inputs are known; `reason` says what isl could
     not hold, and the one region has no runs, only the mask.
+
+    Lists of tiles may come with lists of single `columns`: their formula says which of their pairs count, those of the
+    tiles left out. Where `ordered`, key tiles are tiles of places, whose keys are looked up.
     """
 
     mask: Mask
@@ -87,6 +90,8 @@ class Plan:
     uniforms: tuple[tuple[str, Expr], ...] = ()
     per_head: bool = False
     reason: str = ""
+    columns: Formula | None = None
+    ordered: bool = False
 
 
 ONE = Const(1)

@@ -1,0 +1,120 @@
+"""Which pairs of listed tiles and of listed keys count: the formulas of the kernel that attends to chosen cells."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from ..compiler.ir import (
+    Binary,
+    Clause,
+    Compare,
+    Const,
+    Expr,
+    Formula,
+    Not,
+    Read,
+    Table,
+    Truth,
+    Var,
+    conjunction,
+    disjunction,
+)
+from ..compiler.plan import Plan, Region, Shape, Tiling
+from ..compiler.selection import Program
+from ..compiler.walk import reads
+from .columns import Singles
+from .select_tiles import Cells, Places
+
+
+def plan_of(
+    program: Program,
+    cells: Sequence[Cells],
+    shape: Shape,
+    tiling: Tiling,
+    exact: bool,
+    singles: Singles | None = None,
+    ordered: bool = False,
+) -> Plan:
+    """The plan of a kernel that visits listed tiles, of places where `ordered`.
+
+    With `exact` its partial tiles look up what was kept. What is listed key by key is not in the tiles.
+    """
+    limits, order = program.limits.formula, program.orders[0].name if program.orders else ""
+    columns = singles.choices if singles else ()
+    tiled = (lookup(c, one, order) for c, one in enumerate(cells) if c not in columns)
+    kept = disjunction((*(clause.formula for clause in program.keeps), *tiled))
+    there = Compare("<", Var("k"), Var("n"))
+    alone = None
+    if singles:
+        looked_up = tuple(lookup(c, cells[c], order) for c in sorted(columns))
+        chosen = Truth(True) if singles.exact else disjunction(looked_up)
+        alone = conjunction((limits, *(() if kept == Truth(False) else (Not(kept),)), chosen, there))
+    names = (*(_name(c) for c in range(len(cells))), *([order] if order else []))
+    tables = without_orders(program).limits.tables
+    clauses = (*program.limits.clauses, *([Clause("require", kept, "chosen")] if exact else []))
+    mask = replace(
+        program.limits, clauses=clauses, tables=(*tables, *(Table(name, "input", "none", name) for name in names))
+    )
+    inside = conjunction((limits, *([kept] if exact else []), there))
+    return Plan(mask, shape, tiling, limits, "table", (Region((), inside),), (), True, "", alone, ordered)
+
+
+def _name(choice: int) -> str:
+    return f"chosen {choice}"
+
+
+def lookup(choice: int, cells: Cells, order: str) -> Formula:
+    """Whether a choice kept the cell of a pair."""
+    key = place_of(order) if cells.kind == "p" else Var("k")
+    rows, columns = cells.kept.shape[2], cells.kept.shape[3]
+    row, column = _cell(Var("q"), cells.query_size, rows), _cell(key, cells.key_size, columns)
+    if cells.kind == "d":
+        column = Binary("-", _cell(Var("q"), cells.key_size, columns), column)
+    row = Binary("+", Binary("*", Var("h"), _count(cells.query_size, rows)), row)
+    place = Binary("+", Binary("*", row, _count(cells.key_size, columns)), column)
+    found = Compare("==", Read(_name(choice), place), Const(1))
+    return conjunction((Compare(">=", column, Const(0)), found)) if cells.kind == "d" else found
+
+
+def _cell(position: Expr, size: int, count: int) -> Expr:
+    """A token's cell; a single one is not worth a kernel of its own for each length."""
+    if count == 1:
+        return Const(0)
+    return position if size == 1 else Binary("//", position, Const(size))
+
+
+def _count(size: int, count: int) -> Expr:
+    """How many cells there are, in a kernel for all lengths."""
+    if count == 1:
+        return Const(1)
+    return Var("n") if size == 1 else Binary("//", Binary("+", Var("n"), Const(size - 1)), Const(size))
+
+
+def place_of(order: str) -> Read:
+    """The place of a pair's key, as clauses read it."""
+    length = Binary("+", Var("n"), Const(1))
+    return Read(order, Binary("+", Binary("*", Var("h"), length), Var("k")))
+
+
+def lookup_tables(
+    program: Program, plan: Plan, cells: Sequence[Cells], places: Places | None
+) -> dict[str, torch.Tensor]:
+    """The tables that a plan reads besides those of its clauses: [B, ..]."""
+    masks = (*(region.mask for region in plan.regions), *([plan.columns] if plan.columns else []))
+    read = {one.table for mask in masks for one in reads(mask)}
+    out: dict[str, torch.Tensor] = {
+        _name(c): one.kept.flatten(1).view(torch.int8) for c, one in enumerate(cells) if _name(c) in read
+    }
+    for order in program.orders:
+        if order.name in read:
+            assert places is not None
+            out[order.name] = torch.nn.functional.pad(places.place_of, (0, 1), value=-1).flatten(1)
+    return out
+
+
+def without_orders(program: Program) -> Program:
+    """The program for what reads no order: its tables are known before anything is scored."""
+    orders = [order.name for order in program.orders]
+    tables = tuple(table for table in program.limits.tables if table.name not in orders)
+    return replace(program, limits=replace(program.limits, tables=tables))

@@ -1,0 +1,125 @@
+"""Attention over keys that no tile holds: single ones, chosen distances, places of an order; against all pairs."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.gather_case import CAUSAL, FIRST, Case, pairs, shuffled, some
+from weft.codegen import columns as columns_module
+from weft.codegen.select_plan import place_of
+from weft.codegen.select_tiles import Cells, aligned, tiles_of
+from weft.compiler.ir import Binary, Compare, Const, Not, Read, Var
+from weft.compiler.plan import Tiling
+from weft.selection_tiles import work_of
+
+NEAR = Compare("<", Binary("-", Var("q"), Var("k")), Const(30))
+SIZES = [(1, 2, 1, 17), (2, 4, 2, 257)]
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float64: 1e-10}
+
+
+@pytest.fixture(params=["gathered", "in tiles"])
+def choice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Keys gathered always, or never."""
+    monkeypatch.setattr(columns_module, "GATHER_COST", 0.0 if request.param == "gathered" else 1e9)
+    return request.param
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize("size", SIZES)
+def test_columns(size: tuple[int, int, int, int], backend: str, choice: str) -> None:
+    """One list for all queries, for coarse ones, for single ones and for small cells; each pair counts once."""
+    batch, heads, groups, n = size
+    shape = (batch, heads, n)
+    singles = [some(shape, n, 1, 0.1), some(shape, 128, 1, 0.05), some(shape, 1, 1, 0.03), some(shape, 64, 8, 0.1)]
+    tiles = some(shape, 64, 32, 0.3)
+    empty = Cells(torch.zeros(batch, heads, 1, n, dtype=torch.bool), n, 1)
+    for cells in ([one] for one in singles):
+        Case(n, heads, groups, batch, tuple(cells)).check(backend, 1e-5)
+    for cells in ((singles[0], tiles), (singles[0], singles[1]), (singles[2], tiles, singles[3]), (empty,)):
+        case = Case(n, heads, groups, batch, cells, keeps=(FIRST, NEAR))
+        work = work_of(case.job, list(cells), Tiling(64, 64))
+        assert (work.columns is not None) == (choice == "gathered" and n > 64 and len(cells) > 1)
+        case.check(backend, 1e-5)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+def test_columns_in_half_precision(backend: str, choice: str) -> None:
+    cells = (some((1, 4, 257), 257, 1, 0.1), some((1, 4, 257), 32, 32, 0.2))
+    Case(257, 4, 2, 1, cells, keeps=(NEAR,), dtype=torch.bfloat16).check(backend, 2e-2)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize("size", SIZES)
+def test_distances(size: tuple[int, int, int, int], backend: str) -> None:
+    batch, heads, groups, n = size
+    shape = (batch, heads, n)
+    for query, key, share in ((n, 1, 0.02), (64, 1, 0.02), (32, 16, 0.3), (1, 5, 0.1), (n, 64, 0.5)):
+        case = Case(n, heads, groups, batch, (some(shape, query, key, share, "d"),))
+        case.check(backend, 1e-5)
+        replace(case, limits=(), keeps=(FIRST,)).check(backend, 1e-5)
+    both = (some(shape, n, 1, 0.03, "d"), some(shape, n, 1, 0.1), some(shape, 16, 32, 0.1))
+    Case(n, heads, groups, batch, both, keeps=(FIRST,)).check(backend, 1e-5)
+
+
+@given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 24), st.sampled_from([8, 16, 32]), st.integers(0, 99))
+@settings(max_examples=60)
+def test_distances_to_tiles(n: int, query: int, size: int, block: int, seed: int) -> None:
+    """Tiles with a pair are touched, full ones have all; where tiles are inside cells, both exactly."""
+    cells, tiling = some((1, 1, n), query, size, 0.4, "d", seed), Tiling(16, block)
+    kept, found = pairs(cells, None, n)[0, 0], tiles_of(cells, tiling, n)
+    exact = aligned([cells], tiling, n) or cells.kept.shape[2] == 1
+    for i in range(-(-n // 16)):
+        for j in range(-(-n // block)):
+            tile = kept[i * 16 : (i + 1) * 16, j * block : (j + 1) * block]
+            touched, full = bool(found.touched[0, 0, i, j]), bool(found.full[0, 0, i, j])
+            assert touched >= bool(tile.any()) and full <= bool(tile.all())
+            if exact:
+                assert touched == bool(tile.any()) and full == bool(tile.all())
+
+
+OWN = Compare("==", Binary("//", Var("q"), Const(32)), Binary("//", Var("k"), Const(32)))
+
+
+def cell_of(token: int, size: int) -> Compare:
+    """The pair's key lies in the same cell of places as a token."""
+    base = Binary("*", Var("h"), Binary("+", Var("n"), Const(1)))
+    other = Read("p", Binary("+", base, Const(token)))
+    return Compare("==", Binary("//", place_of("p"), Const(size)), Binary("//", other, Const(size)))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize("within", [32, 64, 100, 24])
+@pytest.mark.parametrize("size", SIZES)
+def test_orders(size: tuple[int, int, int, int], within: int, backend: str) -> None:
+    """Cells of places beside static clauses that read places, other cells, single keys and distances."""
+    batch, heads, groups, n = size
+    shape, places = (batch, heads, n), shuffled(batch, heads, n, within)
+    blocks = some(shape, 64, 32, 0.3, "p")
+    case = Case(n, heads, groups, batch, (blocks,), places=places, within=within)
+    case.check(backend, 1e-5)
+    replace(case, keeps=(OWN, cell_of(0, 32))).check(backend, 1e-5)
+    replace(case, limits=(CAUSAL, Not(cell_of(5, 16))), keeps=(FIRST,)).check(backend, 1e-5)
+    mixed = (some(shape, 5, 7, 0.2, "p"), some(shape, 32, 16, 0.1), some(shape, n, 1, 0.05, "d"))
+    replace(case, cells=mixed).check(backend, 1e-5)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+def test_orders_with_single_keys(backend: str, choice: str) -> None:
+    places = shuffled(2, 4, 257, 64)
+    cells = (some((2, 4, 257), 64, 32, 0.3, "p"), some((2, 4, 257), 257, 1, 0.1))
+    Case(257, 4, 2, 2, cells, keeps=(NEAR, cell_of(0, 16)), places=places, within=64).check(backend, 1e-5)
+
+
+def test_places_far_from_what_is_chosen_are_not_visited() -> None:
+    """Classified segment by segment, and by the place of a token where a clause reads it."""
+    n, places = 512, shuffled(1, 1, 512, 64)
+    none = Cells(torch.zeros(1, 1, 8, 16, dtype=torch.bool), 64, 32, "p")
+    case = Case(n, 1, 1, 1, (none,), keeps=(OWN, cell_of(0, 32)), places=places, within=64)
+    found = work_of(case.job, [none], Tiling(32, 32), places).tiles.touched[0, 0]
+    first = int(places.place_of[0, 0, 0]) // 32
+    for i in range(16):
+        near = {i // 2 * 2, i // 2 * 2 + 1, first}
+        assert set(found[i].nonzero()[:, 0].tolist()) == near
