@@ -15,9 +15,11 @@ from .selection import (
     Below,
     Binder,
     ByHead,
+    Choice,
     Chosen,
     Count,
     Dot,
+    Heads,
     Inside,
     Integer,
     Last,
@@ -30,6 +32,7 @@ from .selection import (
     Slice,
     Softmax,
     Term,
+    Whole,
 )
 from .walk import parts, reads
 
@@ -41,6 +44,8 @@ Scope = Mapping[str, Binder | Axis]
 def judge_program(program: Program, span: Span | None) -> None:
     """Raise CompileError for what only numbers show: cells of other sizes, rows by head, counts out of all bounds."""
     axes = {axis.name: axis for axis in program.axes}
+    if long := next((axis for axis in program.axes if axis.count > MOST_COUNTED), None):
+        _fail("E005", span, f"`{long.name}` counts {long.count} things, and {MOST_COUNTED} are the most")
     if big := next((axis for axis in program.axes if axis.size > MOST_CELL), None):
         _fail("E005", span, f"a cell of `{big.name}` has {big.size} tokens, and {MOST_CELL} are the most")
     owners = {one.name: one.axes for one in (*program.scores, *program.givens)}
@@ -49,7 +54,7 @@ def judge_program(program: Program, span: Span | None) -> None:
             case Reduce(_, binders, _):
                 counted = 1
                 for binder in binders:
-                    counted *= binder.count if isinstance(binder, Below | Last) else 1
+                    counted *= _counted(binder, axes)
                 if counted > MOST_COUNTED:
                     _fail("E005", span, f"a reduction counts through {counted} things, and {MOST_COUNTED} are the most")
             case Row(_, index) if _by_head(index):
@@ -57,9 +62,9 @@ def judge_program(program: Program, span: Span | None) -> None:
             case Read(name, indices):
                 for place, axis in zip(indices, owners[name], strict=True):
                     index = place.name if isinstance(place, Var) else ""
-                    if index in scope and _size(scope[index]) != axes[axis].size:
-                        cells = f"cells of {axes[axis].size} tokens"
-                        _fail("E006", span, f"`{name}` has {cells} along `{axis}`, and `{index}` has others")
+                    if index in scope and not _matches(scope[index], axes[axis]):
+                        what = f"cells of {axes[axis].size} tokens" if axes[axis].side else f"{axes[axis].count} values"
+                        _fail("E006", span, f"`{name}` has {what} along `{axis}`, and `{index}` has others")
             case _:
                 pass
 
@@ -114,24 +119,61 @@ def _by_head(index: Expr) -> bool:
     return any(isinstance(part, TableRead) or part in (Var("h"), Var("g")) for part in parts(index))
 
 
-def _size(place: Binder | Axis) -> int:
-    return place.size if isinstance(place, Inside | Axis) else 1
+def _matches(place: Binder | Axis, axis: Axis) -> bool:
+    """Whether a name counts the very cells of an axis, or plain numbers, which may be any of them."""
+    match place:
+        case Axis():
+            return (place.size, place.count) == (axis.size, axis.count)
+        case Inside(_, _, size):
+            return size == axis.size
+        case Last():
+            return axis.size == 1
+        case Below() | Whole() | Heads():
+            return True
+        case _:
+            assert_never(place)
+
+
+def _counted(binder: Binder, axes: Mapping[str, Axis]) -> int:
+    """How many things a binder runs through that the length of a sequence does not limit."""
+    match binder:
+        case Below(_, count) | Last(_, _, count):
+            return count
+        case Whole(name):
+            return max(1, axes[name].count)
+        case Inside() | Heads():
+            return 1
+        case _:
+            assert_never(binder)
 
 
 def _terms(program: Program, axes: Mapping[str, Axis]) -> Iterator[tuple[Term, Scope]]:
     """Every term of a program, with what its names mean."""
     for score in program.scores:
         yield from _inner(score.value, axes)
+    for order in program.orders:
+        yield from _inner(order.by, axes)
     for choice in program.choices:
-        for term in (choice.by,) if isinstance(choice, Chosen) else (choice.left, choice.right):
-            yield from _inner(term, axes)
+        yield from _of_choice(choice, axes)
+
+
+def _of_choice(choice: Choice, axes: Scope) -> Iterator[tuple[Term, Scope]]:
+    """The terms of a rule or a threshold."""
+    for term in (choice.by, choice.amount) if isinstance(choice, Chosen) else (choice.left, choice.right):
+        yield from _inner(term, axes)
+    for met in choice.when:
+        yield from _of_choice(met, axes)
+    if isinstance(choice, Chosen) and choice.inside is not None:
+        yield from _of_choice(choice.inside, axes)
 
 
 def _inner(term: Term, scope: Scope) -> Iterator[tuple[Term, Scope]]:
     yield term, scope
     match term:
-        case Number() | Scale() | Read() | Row() | ByHead() | Integer() | Count():
+        case Number() | Scale() | Read() | Row() | ByHead() | Integer():
             pass
+        case Count(chosen):
+            yield from _of_choice(chosen, scope)
         case Arithmetic(_, left, right) | Dot(left, right):
             yield from _inner(left, scope)
             yield from _inner(right, scope)
@@ -140,6 +182,7 @@ def _inner(term: Term, scope: Scope) -> Iterator[tuple[Term, Scope]]:
         case Softmax(body, _, _):
             yield from _inner(body, scope)
         case Reduce(_, binders, body):
-            yield from _inner(body, {**scope, **{binder.name: binder for binder in binders}})
+            bound = {binder.name: binder for binder in binders if not isinstance(binder, Whole | Heads)}
+            yield from _inner(body, {**scope, **bound})
         case _:
             assert_never(term)

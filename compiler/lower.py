@@ -67,7 +67,7 @@ def input_axes(module: Module, pattern: s.PatternDef, depth: int = 0) -> dict[st
                 for call in _calls(condition):
                     if depth < MOST_USES and (used := find(module, call)) is not None:
                         found |= input_axes(*used, depth + 1)
-            case s.Grid() | s.Causal() | s.Axis() | s.Score() | s.Given():
+            case s.Grid() | s.Causal() | s.Axis() | s.Order() | s.Score() | s.Given():
                 pass
     return found
 
@@ -232,7 +232,7 @@ def _statements(pattern: s.PatternDef, scope: Scope) -> tuple[Clause, ...]:
                     scope.names[name] = InputValue(axis)
                 case s.Grid():
                     scope = replace(scope, grid=_grid(statement, scope))
-                case s.Axis() | s.Score() | s.Given():
+                case s.Axis() | s.Order() | s.Score() | s.Given():
                     pass  # refused above
         except CompileError as error:
             found.extend(error.diagnostics)

@@ -146,7 +146,20 @@ def _binary(op: s.BinaryOp, left: s.Expr, right: s.Expr, span: Span | None, scop
     return make(op, a, number(right, scope), span)
 
 
+def _place(order: str, index: s.Expr, scope: Scope) -> Expr:
+    """The place of a token in a selection's order; -1 where there is no such token. See `selection.Order`."""
+    scope.ledger.tables[order] = Table(order, "order", "none", order)
+    token = fits(number(index, scope), index.span, scope)
+    if not (isinstance(token, Const) and token.value >= 0) and token not in (Var("q"), Var("k")):
+        token = make("max", token, Const(-1), index.span)
+    if token not in (Var("q"), Var("k")):
+        token = make("min", token, Var("n"), index.span)
+    return Read(order, Binary("+", Binary("*", Var("h"), Binary("+", Var("n"), Const(1))), token))
+
+
 def _index(name: str, indices: tuple[s.Expr, ...], span: Span | None, scope: Scope) -> Expr:
+    if name == scope.order:
+        return _place(name, indices[0], scope)
     match scope.names.get(name):
         case InputValue(axis):
             scope.ledger.used.add(name)

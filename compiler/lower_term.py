@@ -6,19 +6,20 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
 from ..dsl import syntax as s
+from ..dsl.axes import is_integer
 from ..dsl.selection_syntax import Binder
 from ..dsl.source import Span
 from . import selection as ir
-from .ir import Expr, Formula, Var
-from .lower_expression import constant, fits, formula, number
-from .scope import Scope, fail
+from .ir import Const, Expr, Formula, Var
+from .lower_expression import VARIABLES, constant, fits, formula, number
+from .scope import InputValue, Scope, TableValue, fail
 from .walk import parts, variables
 
 # Names that a condition over cells may mention beside its cells.
 ALWAYS = frozenset(("h", "g", "n", "m"))
 
 Arithmetics = Literal["+", "-", "*", "/", "min", "max"]
-Functions = Literal["abs", "exp", "log", "sqrt", "negate"]
+Functions = Literal["abs", "exp", "log", "sqrt", "negate", "probit"]
 _FOLDED: dict[Arithmetics, Callable[[float, float], float]] = {
     "+": operator.add,
     "-": operator.sub,
@@ -33,11 +34,20 @@ Cells = Mapping[str, ir.Axis | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Reals:
+    """A `float[layer, head]`: one row a layer where it has layers, one column a head where it has heads."""
+
+    axes: tuple[str, ...]
+    rows: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Names:
     """What names mean in one pattern: `scope` knows the integers, the rest is ours."""
 
     scope: Scope
     floats: dict[str, float] = field(default_factory=dict[str, float])
+    tables: dict[str, Reals] = field(default_factory=dict[str, Reals])
     axes: dict[str, ir.Axis] = field(default_factory=dict[str, ir.Axis])
     # Scores and inputs, and whether their values are rows.
     reads: dict[str, bool] = field(default_factory=dict[str, bool])
@@ -55,6 +65,8 @@ def real(expr: s.Expr, names: Names, what: str) -> float:
 def term(expr: s.Expr, cells: Cells, names: Names) -> ir.Term:
     """The number, or the row of numbers, that an expression stands for where the names of `cells` vary."""
     names.scope.spend(1, expr.span)
+    if is_integer(expr, lambda name: _is_integer(name, cells, names)):
+        return _integer(expr, cells, names)
     match expr:
         case s.Decimal(text):
             return ir.Number(float(text))
@@ -66,7 +78,7 @@ def term(expr: s.Expr, cells: Cells, names: Names) -> ir.Term:
             return _apply("negate", term(operand, cells, names))
         case s.Absolute(operand):
             return _apply("abs", term(operand, cells, names))
-        case s.Call(None, "abs" | "exp" | "log" | "sqrt" as function, arguments):
+        case s.Call(None, "abs" | "exp" | "log" | "sqrt" | "probit" as function, arguments):
             return _apply(function, term(arguments[0].value, cells, names))
         case s.Call(None, "min" | "max" as op, arguments):
             first, *rest = (term(argument.value, cells, names) for argument in arguments)
@@ -78,21 +90,77 @@ def term(expr: s.Expr, cells: Cells, names: Names) -> ir.Term:
         case s.Divide(left, right):
             return _arithmetic("/", term(left, cells, names), term(right, cells, names), expr.span)
         case s.Index("Q" | "K" | "V" as source, (index,)):
-            return ir.Row(source, _token(index, cells, names))
+            return ir.Row(source, _index(index, cells, names))
         case s.Index(name, indices) if name in names.reads:
-            return ir.Read(name, tuple(Var(_cell(index, cells)) for index in indices))
+            return ir.Read(name, tuple(_index(index, cells, names) for index in indices))
+        case s.Index(name, indices) if name in names.tables:
+            return _by_head(name, indices, expr.span, names)
         case s.Dot(left, right):
             return ir.Dot(term(left, cells, names), term(right, cells, names))
-        case s.Reduce(op, binders, body):
+        case s.Reduce() | s.Softmax() | s.Slice() | s.Count():
+            return _reduction(expr, cells, names)
+        case _:
+            return ir.Number(float(constant(expr, names.scope, "a number in a score")))
+
+
+def _reduction(expr: s.Reduce | s.Softmax | s.Slice | s.Count, cells: Cells, names: Names) -> ir.Term:
+    match expr:
+        case s.Reduce(op, binders, body, where):
             inner, bound = dict(cells), list[ir.Binder]()
             for each in binders:
                 bound.append(_bind(each, inner, names))
-            return ir.Reduce(op, tuple(bound), term(body, inner, names))
+            met = None if where is None else condition_over(where, inner, names)
+            return ir.Reduce(op, tuple(bound), term(body, inner, names), met)
         case s.Softmax(value, along, where):
             met = None if where is None else condition_over(where, cells, names)
             return ir.Softmax(term(value, cells, names), along, met)
+        case s.Slice(row, low, high):
+            first, last = (constant(bound, names.scope, "a bound of a part") for bound in (low, high))
+            if not 0 <= first < last:
+                fail("E005", expr.span, f"a part from {first} to {last}", "0 or more, and the first below the last")
+            return ir.Slice(term(row, cells, names), first, last)
+        case s.Count(axis, rule):
+            from .lower_rule import chosen  # which imports this module
+
+            return ir.Count(chosen(axis, rule, "", names))
         case _:
-            return ir.Number(float(constant(expr, names.scope, "a number in a score")))
+            assert_never(expr)
+
+
+def _is_integer(name: str, cells: Cells, names: Names) -> bool:
+    plain = isinstance(names.scope.names.get(name), Expr | TableValue | InputValue)
+    known = name in names.axes or name in VARIABLES or name in ("heads", "layer", "layers")
+    return name in cells or plain or known
+
+
+def _integer(expr: s.Expr, cells: Cells, names: Names) -> ir.Term:
+    match _index(expr, cells, names):
+        case Const(value):
+            return ir.Number(float(value))
+        case value:
+            return ir.Integer(value)
+
+
+def _by_head(name: str, indices: tuple[s.Expr, ...], span: Span | None, names: Names) -> ir.Term:
+    """A table of real numbers, at one of its layers: a number for each head, or one."""
+    table, heads = names.tables[name], names.scope.shape.heads
+    row = table.rows[0]
+    if "layer" in table.axes:
+        layer = constant(indices[table.axes.index("layer")], names.scope, "a layer")
+        if not 0 <= layer < len(table.rows):
+            fail("E007", span, f"`{name}` has {len(table.rows)} layers, not layer {layer}")
+        row = table.rows[layer]
+    if "head" not in table.axes:
+        return ir.Number(row[0])
+    if len(row) != heads:
+        fail("E007", span, f"`{name}` has {len(row)} heads, the attention has {heads}")
+    match number(indices[table.axes.index("head")], names.scope):
+        case Var("h"):
+            return ir.Number(row[0]) if len(set(row)) == 1 else ir.ByHead(row)
+        case Const(head) if 0 <= head < heads:
+            return ir.Number(row[head])
+        case _:
+            fail("E005", span, f"`{name}` is read at `h`, or at a head from 0 to {heads - 1}")
 
 
 def condition_over(expr: s.Expr, cells: Cells, names: Names) -> Formula:
@@ -102,8 +170,8 @@ def condition_over(expr: s.Expr, cells: Cells, names: Names) -> Formula:
     return out
 
 
-def _token(index: s.Expr, cells: Cells, names: Names) -> Expr:
-    """The index of a row: an integer over cells and bound names."""
+def _index(index: s.Expr, cells: Cells, names: Names) -> Expr:
+    """An integer over cells and bound names."""
     scope = _integers(cells, names)
     out = fits(number(index, scope), index.span, scope)
     _closed(frozenset(p.name for p in parts(out) if isinstance(p, Var)), cells, index.span)
@@ -122,14 +190,6 @@ def _closed(mentioned: frozenset[str], cells: Cells, span: Span | None) -> None:
         fail("E003", span, f"`{stray[0]}` has no value here", f"what has: {', '.join(cells)}")
 
 
-def _cell(index: s.Expr, cells: Cells) -> str:
-    match index:
-        case s.Name(name) if cells.get(name) is not None:
-            return name
-        case _:
-            fail("E003", index.span, "a score is read at an axis, or at a name bound inside one")
-
-
 def _bind(binder: Binder, cells: dict[str, ir.Axis | None], names: Names) -> ir.Binder:
     """One binder; its name joins `cells`, since the binders after it may lie inside it."""
     name, span = binder.name, binder.span
@@ -137,22 +197,34 @@ def _bind(binder: Binder, cells: dict[str, ir.Axis | None], names: Names) -> ir.
     if count < 1:
         fail("E005", span, f"`{name}` runs through nothing", "use 1 or more")
     match binder.inside:
-        case None:
+        case None if binder.bound is not None:
             cells[name] = None
             return ir.Below(name, count)
+        case None | "g" if name == "h":
+            return ir.Heads(binder.inside == "g")
+        case None if name in names.axes:
+            cells[name] = names.axes[name]
+            return ir.Whole(name)
         case "q" | "k" as side if binder.bound is not None:
             cells[name] = ir.Axis(name, side, 1)
             return ir.Last(name, side, count)
+        case None:
+            fail("E006", span, f"`{name}` is not an axis")
         case outer:
-            around, own = cells.get(outer), names.axes.get(name)
-            if around is None or (own is not None and own.side != around.side):
-                fail("E003", span, f"`{name}` does not lie inside `{outer}`")
-            size = 1 if own is None else own.size
-            if around.size % size:
-                hint = "the finer size divides the coarser one"
-                fail("E005", span, f"cells of {around.size} tokens are not made of cells of {size}", hint)
-            cells[name] = ir.Axis(name, around.side, size)
-            return ir.Inside(name, outer, size)
+            return _inside(binder, outer, cells, names)
+
+
+def _inside(binder: Binder, outer: str, cells: dict[str, ir.Axis | None], names: Names) -> ir.Binder:
+    name, span = binder.name, binder.span
+    around, own = cells.get(outer), names.axes.get(name)
+    if around is None or (own is not None and (own.side, own.order) != (around.side, around.order)):
+        fail("E003", span, f"`{name}` does not lie inside `{outer}`")
+    size = 1 if own is None else own.size
+    if around.size % size:
+        hint = "the finer size divides the coarser one"
+        fail("E005", span, f"cells of {around.size} tokens are not made of cells of {size}", hint)
+    cells[name] = ir.Axis(name, around.side, size, order=around.order)
+    return ir.Inside(name, outer, size)
 
 
 def _arithmetic(op: Arithmetics, left: ir.Term, right: ir.Term, span: Span | None) -> ir.Term:

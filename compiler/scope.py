@@ -65,6 +65,8 @@ class Scope:
     names: dict[str, Meaning] = field(default_factory=dict[str, Meaning])
     sizes: dict[str, int] = field(default_factory=dict[str, int])
     grid: GridValue | None = None
+    # A selection's order of keys, whose places are read from a table of its name.
+    order: str = ""
     depth: int = 0
 
     def spend(self, nodes: int, span: Span | None) -> None:

@@ -214,10 +214,10 @@ class Order:
     that is no whole segment stays. p is the place of a key, `p[e]` the place of token e; NaN sorts last.
 
     In expressions and conditions over cells, p is a variable as axes are: it counts places, and so do names bound
-    inside cells of places. In clauses on pairs, and as `p[e]` anywhere, it is read from the flat table `Table(name, "order")`,
-    which `limits.tables` has: n + 1 numbers for each query head, the places of its keys 0 .. n - 1 and then -1. The
-    place of token e is `Read(name, h * (n + 1) + min(max(e, -1), n))`, so that it is -1 where there is no such token;
-    what cannot leave 0 .. n is not clamped, and k's place is `Read(name, h * (n + 1) + k)`.
+    inside cells of places. In clauses on pairs, and as `p[e]` anywhere, it is read from the flat table
+    `Table(name, "order")`, which `limits.tables` has: n + 1 numbers for each query head, the places of its keys
+    0 .. n - 1 and then -1. The place of token e is `Read(name, h * (n + 1) + min(max(e, -1), n))`, so that it is -1
+    where there is no such token; what cannot leave 0 .. n is not clamped: k's is `Read(name, h * (n + 1) + k)`.
     """
 
     name: str

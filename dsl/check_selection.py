@@ -1,43 +1,61 @@
 """Whether a `keep` selects by content, and whether its rule or threshold makes sense."""
 
-from .check_scores import ROWS, Here, plain
+from .check_reads import ROWS
+from .check_rule import check_rule, check_when, of_pairs
+from .check_scores import plain
+from .here import Here, hand
 from .infer import condition
 from .scope import Scope
 from .syntax import (
     Chosen,
     Comparison,
+    Count,
     Dot,
     Expr,
     Index,
+    Keep,
     Logical,
     Membership,
     Name,
     Reduce,
+    Slice,
     Softmax,
 )
 from .walk import walk
 
-_WORDS = {"q": "queries", "k": "keys"}
+_WORDS = {"q": "queries", "k": "keys, places or distances"}
 
 
-def check_keep(clause: Expr, scope: Scope) -> None:
-    """A condition on pairs, a rule or a threshold; `or` unites them."""
+def check_keep(keep: Keep, scope: Scope) -> None:
+    """A condition on pairs, a rule or a threshold, each perhaps only for some queries; `or` unites them."""
+    _check_clause(keep.condition, keep.when, scope)
+
+
+def _check_clause(clause: Expr, when: Expr | None, scope: Scope) -> None:
     match clause:
         case Logical("or", operands) if _selects(clause, scope):
             for operand in operands:
-                check_keep(operand, scope)
+                _check_clause(operand, when, scope)
         case Membership(value, Chosen() as rule, negated):
             if negated:
                 scope.report("E003", clause.span, "what a rule does not choose is no selection", "write `in`")
-            _check_rule(value, rule, scope)
+            queries = check_rule(value, rule, scope, of_pairs(scope)).queries
+            if when is not None:
+                check_when(when, queries, scope)
         case Comparison() if _is_real(clause, scope):
-            _check_threshold(clause, scope)
+            queries = _check_threshold(clause, scope)
+            if when is not None:
+                check_when(when, queries, scope)
         case _ if _selects(clause, scope):
             scope.touch(clause)
             hint = "write `among (..)` in it, or several `keep`s, which unite"
             scope.report("E003", clause.span, "a selection stands alone in its `keep`", hint)
         case _:
             condition(clause, scope)
+            if when is not None:
+                scope.touch(when)
+                hint = "this depends on no numbers: write it into the condition"
+                scope.report("E003", when.span, "`when` stands after a rule or a threshold", hint)
 
 
 def _selects(clause: Expr, scope: Scope) -> bool:
@@ -58,7 +76,7 @@ def _is_real(clause: Expr, scope: Scope) -> bool:
     """Whether scores, or numbers such as they are made of, are compared."""
     for node, _ in walk(clause):
         match node:
-            case Dot() | Reduce() | Softmax() | Chosen():
+            case Dot() | Reduce() | Softmax() | Slice() | Count() | Chosen():
                 return True
             case Index(name) | Name(name):
                 known = scope.names.get(name)
@@ -69,41 +87,17 @@ def _is_real(clause: Expr, scope: Scope) -> bool:
     return False
 
 
-def _check_rule(value: Expr, rule: Chosen, scope: Scope) -> None:
-    axis = value.name if isinstance(value, Name) and value.name in scope.cells else ""
-    here = Here(scope, scope.cells)
-    if axis and scope.cells[axis].side != "k":
-        scope.report("E006", value.span, f"`{axis}` counts queries, and a rule chooses keys")
-    elif not axis:
-        scope.report("E006", value.span, "a rule chooses cells of an axis", "such as `J` after `axis J = k // 64`")
-    else:
-        scope.used.add(axis)
-    plain(rule.amount, Here(scope, {}), "a number known before the kernel runs")
-    if rule.percent and rule.rule != "top":
-        hint = f"`{rule.rule}` takes a share, as in `{rule.rule} 0.9`"
-        scope.report("E007", rule.amount.span, "only `top` takes a percentage", hint)
-    plain(rule.by, here)
-    if not isinstance(rule.by, Index):
-        hint = "give it a name: `let score[I, J] = ..`"
-        scope.report("E003", rule.by.span, "cells are ranked by a score", hint)
-    elif axis and here.seen and axis not in here.seen:
-        known = ", ".join(f"`{name}`" for name in sorted(here.seen))
-        scope.report("E006", rule.by.span, f"this score has no value for each `{axis}`", f"its axes: {known}")
-    within = Here(scope, {name: scope.cells[name] for name in scope.cells if name in here.seen | {axis}})
-    for part in (rule.counting, rule.among):
-        if part is not None:
-            within.integers(part, "condition")
-
-
-def _check_threshold(clause: Comparison, scope: Scope) -> None:
+def _check_threshold(clause: Comparison, scope: Scope) -> frozenset[str]:
+    """The axes of queries that a threshold is about."""
     if len(clause.ops) > 1 or "==" in clause.ops or "!=" in clause.ops:
         message = "a threshold is one comparison, with `<`, `<=`, `>` or `>=`"
         scope.report("E003", clause.span, message, "several `keep`s unite")
-    here = Here(scope, scope.cells)
+    here = Here(scope, of_pairs(scope))
     for operand in clause.operands:
         plain(operand, here)
     for side, word in _WORDS.items():
-        names = sorted(name for name in here.seen if scope.cells[name].side == side)
+        names = sorted(name for name in here.seen if name in here.cells and hand(here.cells[name]) == side)
         if len(names) > 1:
             message = f"`{names[0]}` and `{names[1]}` both count {word}"
             scope.report("E006", clause.span, message, "a threshold has one axis of each side at most")
+    return frozenset(name for name in here.seen & here.cells.keys() if here.cells[name].side == "q")

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import assert_never
 
-from .check_scores import RESERVED, define_axis, define_given, define_score, known_sizes
+from .check_axes import define_axis, define_given, define_order, known_sizes
+from .check_scores import RESERVED, define_score
 from .check_selection import check_keep
 from .check_stack import check_claims, check_stack
 from .diagnostics import Diagnostic, did_you_mean
@@ -24,6 +25,7 @@ from .syntax import (
     Keep,
     Let,
     Node,
+    Order,
     PatternDef,
     Require,
     Score,
@@ -33,7 +35,7 @@ from .syntax import (
 from .uses import check_uses, is_dynamic
 from .walk import operands
 
-_KINDS = {Let: "let", Input: "input", Given: "input", Score: "score", Axis: "axis"}
+_KINDS = {Let: "let", Input: "input", Given: "input", Score: "score", Axis: "axis", Order: "order"}
 _DTYPES = ("bf16", "fp16", "fp32")
 _INPUT_AXES = ("token", "query", "key", "head")
 
@@ -110,14 +112,15 @@ def _check_pattern(module: Module, pattern: PatternDef) -> list[Diagnostic]:
         if name in scope.places:
             message = f"`{name}` is what a call gives, where a pattern selects by content"
             scope.report("E008", scope.places[name], message, "rename it")
-    kinds = {s.name: _KINDS[type(s)] for s in pattern.statements if isinstance(s, Let | Input | Score | Given | Axis)}
+    named = (s for s in pattern.statements if isinstance(s, Let | Input | Score | Given | Axis | Order))
+    kinds = {s.name: _KINDS[type(s)] for s in named}
     return [*scope.findings, *unused(scope, kinds)]
 
 
 def _defined(pattern: PatternDef) -> Iterator[str]:
     for statement in pattern.statements:
         match statement:
-            case Let(name) | Input(name) | Score(name) | Given(name) | Axis(name):
+            case Let(name) | Input(name) | Score(name) | Given(name) | Axis(name) | Order(name):
                 yield name
             case _:
                 pass
@@ -125,8 +128,8 @@ def _defined(pattern: PatternDef) -> Iterator[str]:
 
 def _check_statement(statement: Statement, sizes: dict[str, int], scope: Scope) -> None:
     match statement:
-        case Keep(clause):
-            check_keep(clause, scope)
+        case Keep():
+            check_keep(statement, scope)
         case Require(clause) | Drop(clause):
             condition(clause, scope)
         case Let(name, value):
@@ -139,6 +142,8 @@ def _check_statement(statement: Statement, sizes: dict[str, int], scope: Scope) 
             _check_grid(statement, scope)
         case Axis():
             define_axis(statement, sizes, scope)
+        case Order():
+            define_order(statement, scope)
         case Score():
             define_score(statement, scope)
         case Given():

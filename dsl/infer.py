@@ -29,6 +29,7 @@ from .syntax import (
     Chosen,
     Comparison,
     Coordinate,
+    Count,
     Decimal,
     Divide,
     Dot,
@@ -46,6 +47,7 @@ from .syntax import (
     Range,
     Reduce,
     SetLiteral,
+    Slice,
     Softmax,
 )
 from .uses import is_dynamic
@@ -96,7 +98,7 @@ def infer(expr: Expr, scope: Scope) -> Value:
                 "E003", expr.span, "`/` makes a real number, and an integer is wanted here", "`//` rounds down"
             )
             return UNKNOWN
-        case Reduce() | Dot() | Softmax() | Chosen():
+        case Reduce() | Dot() | Softmax() | Slice() | Count() | Chosen():
             scope.touch(expr)
             scope.report("E003", expr.span, "this depends on the numbers of queries and keys", SCORES_STAND)
             return UNKNOWN
@@ -171,6 +173,10 @@ def _index(expr: Index, scope: Scope) -> Value:
                 check_side(expr.name, value.kind, axis, used, index.span, scope)
             name = frozenset((expr.name,)) if value.kind == "input" else NOTHING
             return Value("number", _union(uses) | name)
+        case "number" if value.axes:  # an order: the place of a token is read, no axis of places mentioned
+            if len(uses) != 1:
+                scope.report("E007", expr.span, f"`{expr.name}[token]` takes 1 index, not {len(uses)}")
+            return Value("number", _union(uses) | {f"{expr.name}[..]"})
         case "score" | "rows":
             scope.report("E003", expr.span, f"`{expr.name}` is {PHRASES[value.kind]}", SCORES_STAND)
             return UNKNOWN
@@ -347,10 +353,9 @@ def check_value(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
             uses = number(expr, scope)
         case "bool":
             uses = condition(expr, scope)
-        case "float":
-            literal = isinstance(expr, Decimal) or (isinstance(expr, Negate) and isinstance(expr.operand, Decimal))
-            uses = NOTHING if literal else number(expr, scope)
-        case "table":
+        case "float" if not parameter.type.axes:
+            uses = _real(expr, scope)
+        case "table" | "float":
             uses = _check_table(parameter, expr, scope)
         case _:
             uses = infer(expr, scope).uses
@@ -360,9 +365,15 @@ def check_value(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
     return uses
 
 
+def _real(expr: Expr, scope: Scope) -> Uses:
+    """What a real number that is known before the kernel runs depends on."""
+    literal = isinstance(expr, Decimal) or (isinstance(expr, Negate) and isinstance(expr.operand, Decimal))
+    return NOTHING if literal else number(expr, scope)
+
+
 def _check_table(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
-    axes = parameter.type.axes
-    shape = f"`{parameter.name}` is a table[{', '.join(axes)}]"
+    axes, real = parameter.type.axes, parameter.type.name == "float"
+    shape = f"`{parameter.name}` is a {parameter.type.name}[{', '.join(axes)}]"
     sample = "[[1, 2], [3, 4]]" if len(axes) == 2 else "[1, 2]"
     match expr:
         case ListLiteral(items):
@@ -373,7 +384,8 @@ def _check_table(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
                 match row:
                     case ListLiteral(cells) if not any(isinstance(c, ListLiteral) for c in cells):
                         lengths.add(len(cells))
-                        uses |= _union(constant(c, scope, "a table's element") for c in cells)
+                        element = _real if real else _element
+                        uses |= _union(element(c, scope) for c in cells)
                     case _:
                         # One finding: the other rows are most likely wrong in the same way.
                         scope.report("E007", row.span, f"{shape}, and this is no row of it", f"such as `{sample}`")
@@ -383,7 +395,11 @@ def _check_table(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
             return uses
         case _:
             value = infer(expr, scope)
-            if value.kind != "unknown" and (value.kind != "table" or value.axes != axes):
+            if value.kind != "unknown" and (value.kind != ("reals" if real else "table") or value.axes != axes):
                 kind = f"a table[{', '.join(value.axes)}]" if value.kind == "table" else PHRASES[value.kind]
                 scope.report("E007", expr.span, f"{shape}, and this is {kind}", f"such as `{sample}`")
             return value.uses
+
+
+def _element(expr: Expr, scope: Scope) -> Uses:
+    return constant(expr, scope, "a table's element")

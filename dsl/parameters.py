@@ -62,7 +62,7 @@ def _parameter_value(type: Type) -> Value:
         case "bool":
             return Value("condition")
         case "float":
-            return Value("real")
+            return Value("reals", axes=type.axes) if type.axes else Value("real")
         case "table":
             return Value("table", axes=type.axes)
         case _:
@@ -72,9 +72,9 @@ def _parameter_value(type: Type) -> Value:
 def _check_type(type: Type, scope: Scope) -> None:
     if type.name not in _TYPES:
         scope.report("E002", type.span, f"unknown type `{type.name}`", did_you_mean(type.name, _TYPES))
-    elif type.name == "table" and type.axes not in _TABLES:
+    elif (type.name == "table" or (type.name == "float" and type.axes)) and type.axes not in _TABLES:
         axes = f"[{', '.join(type.axes)}]" if type.axes else " without axes"
-        hint = "a table is table[head], table[layer, head] or table[layer]"
-        scope.report("E006", type.span, f"there is no table{axes}", hint)
-    elif type.name != "table" and type.axes:
+        hint = "a {0} is {0}[head], {0}[layer, head] or {0}[layer]".format("table" if type.name == "table" else "float")
+        scope.report("E006", type.span, f"there is no {type.name}{axes}", hint)
+    elif type.name not in ("table", "float") and type.axes:
         scope.report("E006", type.span, f"`{type.name}` has no axes", "lists of numbers are tables: table[head]")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .axes import Side
 from .diagnostics import Diagnostic, did_you_mean
 from .loader import Module
 from .source import Span
@@ -31,7 +32,9 @@ FUNCTIONS = {
     "ancestor": (1, 1),
 }
 
-Kind = Literal["number", "condition", "set", "list", "table", "input", "real", "score", "rows", "unknown"]
+Kind = Literal[
+    "number", "condition", "set", "list", "table", "input", "real", "reals", "cells", "score", "rows", "unknown"
+]
 PHRASES: dict[Kind, str] = {
     "number": "a number",
     "condition": "a condition",
@@ -40,6 +43,8 @@ PHRASES: dict[Kind, str] = {
     "table": "a table",
     "input": "an input",
     "real": "a real number",
+    "reals": "a table of real numbers",
+    "cells": "an axis of scores",
     "score": "a score",
     "rows": "a score of vectors",
 }
@@ -51,6 +56,7 @@ CURES: dict[tuple[Kind, Kind], str] = {
     ("number", "input"): "read one of its numbers, as in `doc[q]`",
     ("condition", "number"): "compare it with something, as in `e > 0`",
     ("number", "real"): "numbers of pairs are integers: `int` or `tokens`",
+    ("number", "reals"): "numbers of pairs are integers: `table[head]`",
     ("number", "score"): SCORES_STAND,
     ("number", "rows"): SCORES_STAND,
 }
@@ -73,11 +79,16 @@ UNKNOWN = Value("unknown")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What an axis or a bound name counts: cells of an axis of one side; no tokens at all where the side is ""."""
+    """What an axis or a bound name counts: cells of an axis of one side; no tokens at all where the side is "".
 
-    side: str
+    `axis` is "" for plain numbers such as `r < 16`, `last` where only the last tokens are counted.
+    """
+
+    side: Side
     axis: str
     size: int | None
+    order: str = ""
+    last: bool = False
 
 
 @dataclass(slots=True)
@@ -89,7 +100,9 @@ class Scope:
     names: dict[str, Value] = field(default_factory=dict[str, Value])
     places: dict[str, Span | None] = field(default_factory=dict[str, Span | None])
     axes: tuple[str, ...] = ()
-    cells: dict[str, Cell] = field(default_factory=lambda: {side: Cell(side, side, 1) for side in ("q", "k")})
+    cells: dict[str, Cell] = field(default_factory=lambda: {"q": Cell("q", "q", 1), "k": Cell("k", "k", 1)})
+    # The pattern's order of keys.
+    order: str = ""
     later: frozenset[str] = frozenset()
     used: set[str] = field(default_factory=set[str])
     reported: set[str] = field(default_factory=set[str])
@@ -124,7 +137,10 @@ class Scope:
         """What a name stands for; what it does not stand for is reported once."""
         if name in self.names:
             self.used.add(name)
-            return self.names[name]
+            if self.names[name].kind != "cells":
+                return self.names[name]
+            self.report("E006", span, f"`{name}` stands in scores alone", "pairs have no number for it")
+            return UNKNOWN
         if name in VARIABLES:
             return Value("number", frozenset((name,)) - {"heads", "layers"})
         if name in self.axes:

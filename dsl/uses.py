@@ -7,7 +7,7 @@ from itertools import chain
 from .diagnostics import Diagnostic
 from .loader import Module
 from .scope import FUNCTIONS, find_pattern
-from .syntax import Axis, Call, Chosen, Definition, Given, Input, PatternDef, Score, StackDef, Statement
+from .syntax import Axis, Call, Chosen, Definition, Given, Input, Order, PatternDef, Score, StackDef, Statement
 from .walk import operands, walk
 
 
@@ -40,7 +40,7 @@ def selecting(definition: Definition) -> Statement | None:
 
 
 def _selects(statement: Statement) -> bool:
-    if isinstance(statement, Axis | Score | Given):
+    if isinstance(statement, Axis | Order | Score | Given):
         return True
     return any(isinstance(node, Chosen) for operand in operands(statement) for node, _ in walk(operand))
 
