@@ -103,10 +103,9 @@ def configuration(arch: int, bits: int, rows: int, columns: int, width: int) -> 
     return Config(short, min(narrow, 128), min(depth, 32), warps, 3 if arch else 1)
 
 
-def suits(one: Weighing) -> bool:
-    """Whether the kernels may run: tensors of 32 bits at most on one GPU."""
-    left, right = one.left.x, one.right.x
-    return left.is_cuda and left.device == right.device and {left.dtype, right.dtype} <= set(COMPUTED)
+def suits(*rows: torch.Tensor) -> bool:
+    """Whether the kernels may read these: 32 bits at most, on a GPU."""
+    return all(x.is_cuda and x.dtype in COMPUTED for x in rows)
 
 
 def fused_sums(one: Weighing, config: Config | None = None, room: int = ROOM) -> torch.Tensor:
@@ -202,6 +201,7 @@ def scoring(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What the first kernel is told beside its tensors and tiles: rows from `begin` on, columns, and their pieces."""
     import triton.language as tl
+    from triton import knobs
 
     left, right, where = one.left, one.right, one.where
     begin, rows, columns = extent
@@ -213,7 +213,9 @@ def scoring(
     leads = tuple(fold.x.stride()[:3] for fold, _ in sides)
     folds = tuple((*fold.x.stride()[3:], fold.step) for fold, _ in sides)
     cells = tuple((fold.cell, fold.first + fold.cell * start, fold.x.shape[3]) for fold, start in sides)
-    same, width = left.x.dtype == right.x.dtype, left.x.shape[4]
+    width = left.x.shape[4]
+    # The interpreter takes the bits of bf16 for integers.
+    native = left.x.dtype == right.x.dtype and not (knobs.runtime.interpret and left.x.dtype == torch.bfloat16)
     kinds = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
     arguments = (lead, left.x.shape[1], left.x.shape[2], rows, columns, *leads, *folds, *cells, pieces, condition)
     return (*arguments, one.factor * LOG2E), {
@@ -221,7 +223,7 @@ def scoring(
         "WIDTH": width,
         "LIMITED": where is not None,
         "MASKED": width % config.block_d > 0 or not (left.exists(one.steps) and right.exists(one.steps)),
-        "COMPUTE": kinds[left.x.dtype if same else torch.float32],
+        "COMPUTE": kinds[left.x.dtype if native else torch.float32],
         "PRECISION": "ieee",
         "PIECE": 1 << (pieces[2] - 1).bit_length(),
         "BLOCK_M": config.block_m,

@@ -3,6 +3,7 @@
 # Triton reads the annotations of a kernel itself and knows no types of ours.
 # pyright: reportMissingParameterType=false, reportUnknownParameterType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportGeneralTypeIssues=false
 
 import triton
 import triton.language as tl
@@ -21,7 +22,7 @@ def tile_of(tiles_m, tiles_n, SIDE: tl.constexpr):
 @triton.jit
 def bounds_of(i, condition):
     """For each row the largest j for which the condition holds; the smallest, negated, where j's factor is negative."""
-    key, query, offset, sign = condition
+    key, query, offset, _sign = condition
     value = i.to(tl.int64) * query + offset
     bound = value // key
     # Division rounds towards 0 on devices.
@@ -114,7 +115,7 @@ def cell_sums(
     sums, shares, out, out_steps, heads, rows, cells, ratio, tiles_n, pieces,
     PER_TILE: tl.constexpr, SUM_HEADS: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    """Sums over the rows of one cell I: pieces times their tile's share of the row. No row of a skipped tile is read."""
+    """Sums over the rows of one cell I: pieces times their tile's share of the row. What tiles skipped is not read."""
     kept = 1 if SUM_HEADS else heads
     lead, cell = tl.program_id(0) // (kept * cells), tl.program_id(0) % cells
     head = tl.program_id(0) // cells % kept
