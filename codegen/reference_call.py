@@ -90,13 +90,13 @@ def call_of(
     group = heads // groups
     rows = {"Q": torch.nn.functional.pad(q[b].to(dtype), (0, 0, n - m, 0))}
     rows |= {name: x[b].to(dtype).repeat_interleave(group, 0) for name, x in (("K", k), ("V", v))}
+    # An order's places are no numbers of the caller's.
+    given = [t for t in program.limits.tables if all(t.name != order.name for order in program.orders)]
     ints = {
         t.source: (givens[t.source][b] if givens[t.source].ndim == 2 else givens[t.source]).cpu().long().numpy()
-        for t in program.limits.tables
+        for t in given
         if t.source
     }
-    # An order's places are no numbers of the caller's.
-    given = (t for t in program.limits.tables if all(t.name != order.name for order in program.orders))
     shape = Shape(m == n, heads, groups)
     tables = {t.name: torch.as_tensor(table_values(t, ints, n, m, shape)).to(q.device) for t in given}
     axes = {x.name: x for x in (Axis("q", "q", 1), Axis("k", "k", 1), *program.axes)}
