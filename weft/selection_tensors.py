@@ -127,7 +127,7 @@ def _made_up_inputs(program: Program, n: int, heads: int, random: torch.Generato
 
 def from_file(pattern: Pattern, path: str) -> Tensors:
     """The tensors of a safetensors file, `q`, `k` and `v` and what the pattern reads; raises UsageError."""
-    found, shapes = _read(path, {"q", "k", "v", *pattern.declared_inputs})
+    found, shapes = _read(path, {"q", "k", "v", *pattern.inputs})
     if missing := [name for name in ("q", "k", "v") if name not in found]:
         raise UsageError(f"{path} has no tensor `{missing[0]}`; it has {shapes or 'none'}")
     q, k, v = (found.pop(name) for name in ("q", "k", "v"))
