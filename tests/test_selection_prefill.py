@@ -12,7 +12,7 @@ from tests.prefill_rules import SCALE, Rule, anchor, flash, flex, pbs, vertical_
 from weft.codegen.select_reference import selected
 
 HEADS, GROUPS, WIDTH = 4, 2, 8
-LENGTHS = (1, 63, 100, 194)
+LENGTHS = (1, 63, 150)
 KINDS = ("noise", "sharp", "needle", "equal", "even")
 
 
