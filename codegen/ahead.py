@@ -10,7 +10,7 @@ import torch
 
 from .configure import Dtype
 from .forward import Kernel, used_tables
-from .launch import DeviceLists, arguments_for, launcher
+from .launch import Columns, DeviceLists, arguments_for, launcher
 
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 TARGETS = ("sm80", "sm86", "sm89", "sm90", "sm100", "sm103", "sm120", "gfx90a", "gfx942", "gfx950")
@@ -83,7 +83,10 @@ def compile_kernel(kernel: Kernel, target: Target, heads: int = 1, kv_heads: int
     q = torch.empty(1, heads, tokens, kernel.head_dim, dtype=dtype)
     k = torch.empty(1, kv_heads, tokens, kernel.head_dim, dtype=dtype)
     ints = torch.zeros(16, dtype=torch.int32)
-    lists = None if kernel.plan.strategy == "run" else DeviceLists(ints, ints.clone(), ints.clone(), 0)
+    columns = Columns(ints.clone(), ints.clone(), ints.clone()) if kernel.plan.columns else None
+    key_of = ints.clone() if kernel.plan.ordered else None
+    lists = DeviceLists(ints, ints.clone(), ints.clone(), 0, columns, key_of)
+    lists = None if kernel.plan.strategy == "run" else lists
     tables = {name: ints.clone() for name in used_tables(kernel.plan)}
     launch = launcher(kernel)
     arguments = arguments_for(launch, q, k, k.clone(), q.clone(), torch.empty(1, heads, tokens), 1.0, lists, tables)

@@ -16,8 +16,7 @@ from weft.compiler.plan import Tiling
 from weft.selection_tiles import work_of
 
 NEAR = Compare("<", Binary("-", Var("q"), Var("k")), Const(30))
-SIZES = [(1, 2, 1, 17), (2, 4, 2, 257)]
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float64: 1e-10}
+SIZES = [(1, 4, 2, 17), (2, 2, 1, 257)]
 
 
 @pytest.fixture(params=["gathered", "in tiles"])
@@ -48,7 +47,9 @@ def test_columns(size: tuple[int, int, int, int], backend: str, choice: str) -> 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])
 def test_columns_in_half_precision(backend: str, choice: str) -> None:
     cells = (some((1, 4, 257), 257, 1, 0.1), some((1, 4, 257), 32, 32, 0.2))
-    Case(257, 4, 2, 1, cells, keeps=(NEAR,), dtype=torch.bfloat16).check(backend, 2e-2)
+    # Triton's interpreter has no bf16.
+    dtype = torch.bfloat16 if backend == "cpu" else torch.float16
+    Case(257, 4, 2, 1, cells, keeps=(NEAR,), dtype=dtype).check(backend, 2e-2)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])

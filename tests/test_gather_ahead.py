@@ -1,0 +1,58 @@
+"""Machine code of kernels that gather keys, without a GPU: they compile, and registers suffice."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+COMPILE = """
+import json, subprocess, sys, tempfile
+from pathlib import Path
+from triton.backends import nvidia
+from tests.gather_case import Case, FIRST, shuffled, some
+from weft.codegen import columns
+from weft.codegen.ahead import compile_kernel, parse_target
+from weft.codegen.configure import portable
+from weft.codegen.forward import Kernel
+from weft.compiler.plan import Tiling
+from weft.selection_tiles import work_of
+
+columns.GATHER_COST = 0.0
+shape, places = (1, 2, 512), shuffled(1, 2, 512, 256)
+single, blocks = some(shape, 512, 1, 0.05), some(shape, 128, 128, 0.5, "p")
+cases = {
+    "columns": Case(512, 2, 1, 1, (single,)),
+    "columns and distances": Case(512, 2, 1, 1, (single, some(shape, 512, 1, 0.002, "d")), keeps=(FIRST,)),
+    "columns by query": Case(512, 2, 1, 1, (some(shape, 1, 1, 0.05),)),
+    "places": Case(512, 2, 1, 1, (blocks,), places=places, within=256),
+    "places and columns": Case(512, 2, 1, 1, (blocks, single), keeps=(FIRST,), places=places, within=256),
+}
+dump = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
+out = {}
+for name, case in cases.items():
+    config = portable(90, "bf16", 128, 512, False)
+    work = work_of(case.job, list(case.cells), Tiling(config.block_m, config.block_n), case.places)
+    kernel = Kernel(work.plan, config, "bf16", 128, tuple(work.batched))
+    code = compile_kernel(kernel, parse_target("sm90"), 2, 1).asm["cubin"]
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(code)
+        usage = subprocess.run([dump, "-res-usage", file.name], capture_output=True, text=True).stdout
+    out[name] = (work.columns is not None, work.key_of is not None, usage)
+print(json.dumps(out))
+"""
+
+
+def test_kernels_that_gather_compile_for_hopper(tmp_path: Path) -> None:
+    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    env |= {"WEFT_CACHE_DIR": str(tmp_path / "weft"), "TRITON_CACHE_DIR": str(tmp_path / "triton")}
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", COMPILE], env=env, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for name, (single, placed, usage) in found.items():
+        assert single == ("columns" in name) and placed == ("places" in name)
+        spilled = [int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", usage)]
+        # Pairs looked up by query need 64-bit places.
+        assert spilled and max(spilled) <= (512 if "query" in name else 32), f"{name}: {usage}"
