@@ -148,7 +148,7 @@ def _binary(op: s.BinaryOp, left: s.Expr, right: s.Expr, span: Span | None, scop
 
 def _place(order: str, index: s.Expr, scope: Scope) -> Expr:
     """The place of a token in a selection's order; -1 where there is no such token. See `selection.Order`."""
-    scope.ledger.tables[order] = Table(order, "order", "none", order)
+    scope.ledger.tables[order] = Table(order, "order", "none")
     token = fits(number(index, scope), index.span, scope)
     if not (isinstance(token, Const) and token.value >= 0) and token not in (Var("q"), Var("k")):
         token = make("max", token, Const(-1), index.span)
