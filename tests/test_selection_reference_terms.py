@@ -212,7 +212,7 @@ def test_counts_of_choices(n: int) -> None:
         "causal\naxis I = q // 8\naxis J = k // 4\nlet mq[I] = mean(t in I) Q[t]\nlet mk[J] = mean(t in J) K[t]\n"
         "let share[I, J] = softmax(mq[I] . mk[J] over J where J * 4 < I * 8 + 8)\nlet size[k] = exp(K[k] . K[k] / 9)\n"
         "let taken[I] = count(J in under 0.7 by share[I, J] counting (J == 0))\n"
-        "let all = count(k in cover 0.5 by size[k])\nlet both[I] = taken[I] + all\n"
+        "let both[I] = taken[I] + count(k in cover 0.5 by size[k])\n"
         "keep J in top both[I] by share[I, J]"
     )
     q, k = tensors(n, "noise")
