@@ -1,7 +1,7 @@
 """What choices keep by the dense definition, against loops over pairs; their scores are checked elsewhere."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 
 import pytest
@@ -13,8 +13,8 @@ from weft.compiler.selection import Program
 
 SHARED = HEADS // GROUPS
 LENGTHS = (1, 6, 13, 40)
-# Whether a pair is kept: (batch element, head, query, key).
-Keeps = Callable[[int, int, int, int], bool]
+# The keys that are kept of those up to the query: (batch element, head, query).
+Keeps = Callable[[int, int, int], Collection[int]]
 
 
 def keeps(built: Program, q: torch.Tensor, k: torch.Tensor, wanted: Keeps, **givens: torch.Tensor) -> None:
@@ -24,8 +24,10 @@ def keeps(built: Program, q: torch.Tensor, k: torch.Tensor, wanted: Keeps, **giv
     for b in range(q.shape[0]):
         for h in range(HEADS):
             for t in range(n - m, n):
-                row = [j <= t and wanted(b, h, t, j) for j in range(n)]
-                assert got[b, h, t - n + m].tolist() == row, f"batch {b}, head {h}, query {t}"
+                row = wanted(b, h, t)
+                assert got[b, h, t - n + m].tolist() == [j <= t and j in row for j in range(n)], (
+                    f"batch {b}, head {h}, query {t}"
+                )
 
 
 def scores(built: Program, name: str, q: torch.Tensor, k: torch.Tensor, **givens: torch.Tensor) -> torch.Tensor:
@@ -53,7 +55,7 @@ class TestDistances:
         built = body("causal\naxis d = q - k\ninput w[d]: float\nkeep d in top 3 by w[d] counting (d == 2)")
         w = held("w", n, n)
         chosen = [[best(3, w[b, h].tolist(), range(n), (2,)) for h in range(HEADS)] for b in range(2)]
-        keeps(built, *tensors(n, "noise"), lambda b, h, t, j: t - j in chosen[b][h], w=w)
+        keeps(built, *tensors(n, "noise"), lambda b, h, t: {t - d for d in chosen[b][h]}, w=w)
 
     def test_bands_by_query_cell(self, n: int) -> None:
         """A band is a candidate where a pair of it is admissible; keys after the query are at no distance."""
@@ -78,7 +80,11 @@ class TestDistances:
     def test_thresholds(self, n: int) -> None:
         built = body("causal\naxis D = q // 4 - k // 4\ninput w[q, D]: float\nkeep w[q, D] >= 0.5")
         w = held("w", n, n, len(cells(n, 4)))
-        keeps(built, *tensors(n, "noise"), lambda b, h, t, j: bool(w[b, h, t, t // 4 - j // 4] >= 0.5), w=w)
+
+        def wanted(b: int, h: int, t: int) -> set[int]:
+            return {j for j in range(t + 1) if w[b, h, t, t // 4 - j // 4] >= 0.5}
+
+        keeps(built, *tensors(n, "noise"), wanted, w=w)
 
 
 def order_of(hot: list[float], within: int) -> list[int]:
@@ -121,11 +127,11 @@ class TestOrders:
         q, k = tensors(n, "noise")
         w = scores(built, "w", q, k, hot=hot)
 
-        def wanted(b: int, h: int, t: int, j: int) -> bool:
+        def wanted(b: int, h: int, t: int) -> set[int]:
             place = keys[b][h].index
-            tile = range(t // 4 * 4, min(n, t // 4 * 4 + 4))
-            seen = {place(x) // 4 for x in range(tile[-1] + 1)}
-            return place(j) // 4 in best(2, w[b, h, t // 4].tolist(), sorted(seen), (place(0) // 4,))
+            seen = {place(j) // 4 for j in range(min(n, t // 4 * 4 + 4))}
+            chosen = best(2, w[b, h, t // 4].tolist(), sorted(seen), (place(0) // 4,))
+            return {j for j in range(n) if place(j) // 4 in chosen}
 
         keeps(built, q, k, wanted, hot=hot)
         keeps(built, q[:, :, n // 8 * 4 :], k, wanted, hot=hot)
@@ -134,9 +140,9 @@ class TestOrders:
         hot, keys = self.given(n)
         built = body(self.TEXT + "keep J in top 0 by w[I, J]\nkeep J == p[0] // 4\nkeep p % 4 == 1 and p[q + 3] >= 0")
 
-        def wanted(b: int, h: int, t: int, j: int) -> bool:
-            place = keys[b][h].index
-            return place(j) // 4 == place(0) // 4 or (place(j) % 4 == 1 and t + 3 < n)
+        def wanted(b: int, h: int, t: int) -> set[int]:
+            places = [keys[b][h].index(j) for j in range(n)]
+            return {j for j, p in enumerate(places) if p // 4 == places[0] // 4 or (p % 4 == 1 and t + 3 < n)}
 
         keeps(built, *tensors(n, "noise"), wanted, hot=hot)
 
@@ -153,10 +159,11 @@ class TestAmounts:
         w, budget = held("w", n, rows, n), torch.rand(2, HEADS, rows) * 6 - 1
         budget[:, 1, ::2], budget[:, 2, ::3] = float("nan"), float("inf")
 
-        def wanted(b: int, h: int, t: int, j: int) -> bool:
-            row, seen = t // 4, list(range(min(n, t // 4 * 4 + 4)))
+        def wanted(b: int, h: int, t: int) -> set[int]:
+            row = t // 4
             count = float(budget[b, h, row].nan_to_num(0).clamp(0, n))
-            return j in best(count, w[b, h, row].tolist(), seen, (0,) if row % 2 == 0 else ())
+            seen = range(min(n, row * 4 + 4))
+            return best(count, w[b, h, row].tolist(), seen, (0,) if row % 2 == 0 else ())
 
         keeps(built, *tensors(n, "noise"), wanted, w=w, budget=budget)
 
@@ -169,9 +176,9 @@ class TestAmounts:
         )
         w = held("w", n, n, n)
 
-        def wanted(b: int, h: int, t: int, j: int) -> bool:
-            seen = [x for x in range(t + 1) if x != 1]
-            return j in row_rule(rule, Fraction((0, 1, 2, 4)[h], 4), 0, w[b, h, t].tolist(), seen, [])
+        def wanted(b: int, h: int, t: int) -> set[int]:
+            seen = [j for j in range(t + 1) if j != 1]
+            return row_rule(rule, Fraction((0, 1, 2, 4)[h], 4), 0, w[b, h, t].tolist(), seen, [])
 
         keeps(built, *tensors(n, "noise"), wanted, w=w)
 
@@ -194,7 +201,11 @@ def test_one_ranking_for_all_queries(n: int, rule: str) -> None:
         [row_rule(rule, amount, 3, w[b, h].flatten().tolist(), list(seen.values()), forced) for h in range(HEADS)]
         for b in range(2)
     ]
-    keeps(built, *tensors(n, "noise"), lambda b, h, t, j: at[t // 4, j // 3] in chosen[b][h], w=w)
+
+    def wanted(b: int, h: int, t: int) -> set[int]:
+        return {j for j in range(n) if at[t // 4, j // 3] in chosen[b][h]}
+
+    keeps(built, *tensors(n, "noise"), wanted, w=w)
 
 
 @pytest.mark.parametrize("n", LENGTHS)
@@ -212,7 +223,7 @@ def test_cascades(n: int) -> None:
         held("three", n, len(cells(n, 4)), n),
     )
 
-    def wanted(b: int, h: int, t: int, j: int) -> bool:
+    def wanted(b: int, h: int, t: int) -> set[int]:
         first = best(2, one[b, h].tolist(), [a for a in cells(n, 6) if a != 1])
         past = range(min(n, t // 8 * 8 + 8))
         second = best(
@@ -220,7 +231,7 @@ def test_cascades(n: int) -> None:
         )
         near = range(min(n, t // 4 * 4 + 4))
         third = [x for x in near if x // 3 in second]
-        return j in best(4, three[b, h, t // 4].tolist(), third, (0,))
+        return best(4, three[b, h, t // 4].tolist(), third, (0,))
 
     keeps(built, *tensors(n, "noise"), wanted, one=one, two=two, three=three)
 
@@ -237,11 +248,11 @@ def test_when(n: int) -> None:
     w, a, c = held("w", n, rows, n), torch.rand(2, HEADS, rows), torch.rand(2, 1, n)
     a[:, :, 1::3] = float("nan")
 
-    def wanted(b: int, h: int, t: int, j: int) -> bool:
-        row = w[b, h, t // 4].tolist()
-        level = float(a[b, h, t // 4])
-        chosen = 0.2 <= level < 0.6 and j in best(2, row, range(min(n, t // 4 * 4 + 4)))
-        return chosen or (level > 0.5 and row[j] > 0.9) or bool(c[b, 0, t] > 0.8)
+    def wanted(b: int, h: int, t: int) -> set[int]:
+        row, level = w[b, h, t // 4].tolist(), float(a[b, h, t // 4])
+        chosen = best(2, row, range(min(n, t // 4 * 4 + 4))) if 0.2 <= level < 0.6 else set[int]()
+        above = {j for j in range(n) if level > 0.5 and row[j] > 0.9}
+        return chosen | above | (set(range(n)) if c[b, 0, t] > 0.8 else set())
 
     keeps(built, *tensors(n, "noise"), wanted, w=w, a=a, c=c)
 
@@ -258,12 +269,12 @@ def test_fewer_queries() -> None:
     )
     w, v = held("w", n, 6, 7), held("v", n, 6, 6)
 
-    def wanted(b: int, h: int, t: int, j: int) -> bool:
-        seen = [i * 7 + x for i in range(3, 6) for x in range(7) if x * 3 <= min(20, i * 4 + 3)]
-        joint = t // 4 * 7 + j // 3 in best(5, w[b, h].flatten().tolist(), seen)
-        band = t // 4 - j // 4 in best(1, v[b, h, t // 4].tolist(), range(t // 4 + 1))
-        row = w[b, h, t // 4].tolist()
-        own = row[0] > 0.5 and j // 3 in best(1, row, [x for x in range(7) if x * 3 <= min(20, t // 4 * 4 + 3)])
-        return joint or band or own
+    def wanted(b: int, h: int, t: int) -> set[int]:
+        i, row = t // 4, w[b, h, t // 4].tolist()
+        seen = {i: [j for j in range(7) if j * 3 <= min(20, i * 4 + 3)] for i in range(3, 6)}
+        joint = best(5, w[b, h].flatten().tolist(), [i * 7 + j for i, row in seen.items() for j in row])
+        band = best(1, v[b, h, i].tolist(), range(i + 1))
+        own = best(1, row, seen[i]) if row[0] > 0.5 else set[int]()
+        return {j for j in range(n) if i * 7 + j // 3 in joint or i - j // 4 in band or j // 3 in own}
 
     keeps(built, q, k, wanted, w=w, v=v)
