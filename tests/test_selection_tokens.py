@@ -20,7 +20,8 @@ Rule = Callable[[Floats, Floats], Bools]
 
 HEADS, WIDTH, SCALE = 4, 8, 0.25
 LENGTHS = (1, 63, 100, 257)
-EXACT = (1, 64, 100, 257)
+ODD = [(n, "noise") for n in LENGTHS] + [(100, "sharp"), (100, "needle")]
+TIED = [(257, "ties"), (100, "equal"), (100, "repeated")]
 
 
 def load(name: str, **params: Any) -> weft.Pattern:
@@ -28,9 +29,9 @@ def load(name: str, **params: Any) -> weft.Pattern:
 
 
 def tensors(n: int, kind: str, groups: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """q `[2, H, n, D]` and k `[2, G, n, D]`; all but noise, sharp rows and needles are integers with exact sums."""
-    generator = torch.Generator().manual_seed(n)
-    q, k = (torch.randn(2, count, n, WIDTH, generator=generator, dtype=torch.float64) for count in (HEADS, groups))
+    """q `[B, H, n, D]` and k `[B, G, n, D]`; all but noise, sharp rows and needles are integers with exact sums."""
+    generator, batch = torch.Generator().manual_seed(n), 2 if n == 63 else 1
+    q, k = (torch.randn(batch, count, n, WIDTH, generator=generator, dtype=torch.float64) for count in (HEADS, groups))
     whole = (q * 1.5).round().clamp(-2, 2), (k * 1.5).round().clamp(-2, 2)
     match kind:
         case "sharp":
@@ -49,11 +50,18 @@ def tensors(n: int, kind: str, groups: int) -> tuple[torch.Tensor, torch.Tensor]
             return q, k
 
 
+def indices(n: int) -> tuple[torch.Tensor, ...]:
+    """What an indexer of three heads computed: rows of queries, rows of keys, weights."""
+    generator = torch.Generator().manual_seed(n)
+    shapes = (n, 3, 6), (n, 6), (n, 3)
+    return tuple(torch.randn(1, 1, *shape, generator=generator, dtype=torch.float64) for shape in shapes)
+
+
 def agrees(pattern: weft.Pattern, rule: Rule, n: int, kind: str, groups: int = 2, **inputs: torch.Tensor) -> None:
     """The dense definition keeps the very pairs of the rule, in each batch element."""
     q, k = tensors(n, kind, groups)
     got = selected(pattern.program(HEADS, groups), q, k, k, SCALE, inputs).numpy()
-    for b in range(2):
+    for b in range(len(q)):
         wanted = np.tril(rule(q[b].numpy(), k[b].numpy()))
         assert wanted.shape == got[b].shape == (HEADS, n, n)
         assert np.array_equal(got[b], wanted), f"batch {b}: {np.argwhere(got[b] != wanted)[:5].tolist()}"
@@ -204,11 +212,11 @@ def hip(block: int, stride: int, sink: int, window: int, stages: list[tuple[int,
                 averaged = [rows[h, r : r + step].mean(0) for r in range(0, rows.shape[1], step)]
                 return max(float(row @ k[h * len(k) // heads, t]) for row in averaged)
 
-            coarse = stages[0][0]
-            starts = [x for x in range(0, n, coarse) if x >= sink and x < at + block - window]
-            size = coarse
+            # A chunk counts where its first token lies behind the window of the tile's last query.
+            starts, size = [x for x in range(0, n, stages[0][0]) if x >= sink], stages[0][0]
             for chunk, tokens, step in stages:
-                starts = [x for start in starts for x in range(start, min(n, start + size), chunk)]
+                parts = [x for start in starts for x in range(start, start + size, chunk)]
+                starts = [x for x in parts if x < at + block - window]
                 score = {
                     x: max(descent(x, x + chunk, lambda t, h=h, s=step: value(h, t, s)) for h in range(heads))
                     for x in starts
@@ -224,18 +232,14 @@ def hip(block: int, stride: int, sink: int, window: int, stages: list[tuple[int,
     return rule
 
 
-KINDS = [(n, kind) for kind in ("noise", "sharp", "needle") for n in LENGTHS]
-TIED = [(n, kind) for kind in ("ties", "equal", "repeated") for n in EXACT]
-
-
-@pytest.mark.parametrize(("n", "kind"), KINDS + TIED)
+@pytest.mark.parametrize(("n", "kind"), ODD + TIED)
 def test_quest(n: int, kind: str) -> None:
     agrees(load("quest", page=8, budget=40), quest(8, 40), n, kind)
     agrees(load("quest", page=5, budget=5), quest(5, 5), n, kind, groups=1)
     agrees(load("quest", page=8), quest(8, 1024), n, kind, groups=4)
 
 
-@pytest.mark.parametrize(("n", "kind"), KINDS + [x for x in TIED if x[1] != "ties"])
+@pytest.mark.parametrize(("n", "kind"), ODD + TIED[1:])
 def test_nsa_selected(n: int, kind: str) -> None:
     small = {"window": 8, "stride": 4, "block": 16, "blocks": 5}
     agrees(load("nsa_selected", **small), nsa(**small), n, kind)
@@ -253,10 +257,7 @@ def test_windows_weigh_one_two_two_two_one(n: int) -> None:
 @pytest.mark.parametrize("whole", [False, True])
 def test_deepseek_indexer(n: int, whole: bool) -> None:
     """Whole numbers tie all the time, and the ReLU makes most scores of a few heads zero."""
-    generator = torch.Generator().manual_seed(n)
-    rows, keys, weight = (
-        torch.randn(1, 1, *shape, generator=generator, dtype=torch.float64) for shape in ((n, 3, 6), (n, 6), (n, 3))
-    )
+    rows, keys, weight = indices(n)
     if whole:
         rows, keys, weight = rows.round(), keys.round(), weight.round()
     for budget in (1, 20, 999):
@@ -265,31 +266,70 @@ def test_deepseek_indexer(n: int, whole: bool) -> None:
         agrees(pattern, rule, n, "noise", index_q=rows, index_k=keys, weight=weight)
 
 
-@pytest.mark.parametrize(("n", "kind"), KINDS + TIED)
+@pytest.mark.parametrize(("n", "kind"), ODD + TIED)
 def test_spark(n: int, kind: str) -> None:
     for dims, budget in ((4, 16), (8, 1), (3, 99)):
         agrees(load("spark", dims=dims, budget=budget), spark(dims, budget), n, kind)
 
 
-@pytest.mark.parametrize(("n", "kind"), KINDS + TIED)
+@pytest.mark.parametrize(("n", "kind"), ODD + TIED)
 def test_dhsa(n: int, kind: str) -> None:
     for density in (0.0, 0.25, 1.0):
         agrees(load("dhsa", block_q=32, block_k=8, density=density), dhsa(32, 8, density), n, kind)
     agrees(load("dhsa", block_q=16, block_k=32, density=0.5), dhsa(16, 32, 0.5), n, kind, groups=4)
 
 
-@pytest.mark.parametrize(("n", "kind"), KINDS + TIED)
+@pytest.mark.parametrize(("n", "kind"), ODD + TIED)
 def test_hip(n: int, kind: str) -> None:
-    cut = {"block": 16, "stride": 4, "sink": 32, "window": 32, "coarse": 32, "middle": 8, "fine": 4}
-    for first, second, third in ((96, 40, 16), (64, 64, 64), (32, 8, 4)):
+    """A window of 30 ends inside chunks of every stage."""
+    cut = {"block": 16, "stride": 4, "sink": 32, "coarse": 32, "middle": 8, "fine": 4}
+    for window, first, second, third in ((30, 64, 40, 16), (48, 64, 64, 64), (32, 32, 8, 4)):
         stages = [(32, first, 4), (8, second, 4), (4, third, 1)]
-        pattern = load("hip", **cut, first=first, second=second, third=third)
-        agrees(pattern, hip(16, 4, 32, 32, stages), n, kind)
+        pattern = load("hip", **cut, window=window, first=first, second=second, third=third)
+        agrees(pattern, hip(16, 4, 32, window, stages), n, kind)
 
 
-def test_published_numbers() -> None:
-    """The defaults are the papers': all is kept while what is seen fits the budgets."""
+def test_small_inputs_are_kept_whole() -> None:
+    """With the papers' numbers, where what is seen fits the budgets."""
     q, k = tensors(100, "noise", 2)
-    for name in ("quest", "nsa_selected", "spark", "hip"):
-        got = selected(load(name, **({"dims": 4} if name == "spark" else {})).program(HEADS, 2), q, k, k, SCALE, {})
+    for name, params in (("quest", {}), ("nsa_selected", {}), ("spark", {"dims": 4}), ("hip", {})):
+        got = selected(load(name, **params).program(HEADS, 2), q, k, k, SCALE, {})
         assert torch.equal(got, torch.ones_like(got).tril())
+
+
+FAST: dict[str, tuple[dict[str, Any], Rule]] = {
+    "quest": ({"page": 8, "budget": 40}, quest(8, 40)),
+    "nsa_selected": ({"window": 8, "stride": 4, "block": 16, "blocks": 5}, nsa(8, 4, 16, 5)),
+    "spark": ({"dims": 4, "budget": 16}, spark(4, 16)),
+    "dhsa": ({"block_q": 32, "block_k": 8, "density": 0.25}, dhsa(32, 8, 0.25)),
+    "hip": (
+        {"block": 16, "sink": 32, "window": 30, "coarse": 32, "middle": 8, "fine": 4}
+        | {"first": 64, "second": 40, "third": 16},
+        hip(16, 4, 32, 30, [(32, 64, 4), (8, 40, 4), (4, 16, 1)]),
+    ),
+}
+
+
+def attends(pattern: weft.Pattern, rule: Rule, n: int, **inputs: Any) -> None:
+    """Attention chunk by chunk is attention over the rule's pairs; what keeps no key gives 0."""
+    q, k = tensors(n, "noise", 2)
+    wanted = torch.from_numpy(np.stack([np.tril(rule(*pair)) for pair in zip(q.numpy(), k.numpy(), strict=True)]))
+    wide = k.repeat_interleave(HEADS // 2, 1)
+    scores = (q @ wide.transpose(-1, -2) * SCALE).masked_fill(~wanted, float("-inf"))
+    right = torch.softmax(scores, -1).nan_to_num(0.0) @ wide
+    out = pattern.attention(q, k, k, scale=SCALE, backend="cpu", **inputs)
+    torch.testing.assert_close(out, right, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [63, 161])
+@pytest.mark.parametrize("name", sorted(FAST))
+def test_attention(name: str, n: int) -> None:
+    params, rule = FAST[name]
+    attends(load(name, **params), rule, n)
+
+
+def test_attention_by_an_indexer() -> None:
+    n = 100
+    rows, keys, weight = indices(n)
+    rule = indexer(rows[0, 0].numpy(), keys[0, 0].numpy(), weight[0, 0].numpy(), 20)
+    attends(load("deepseek_indexer", budget=20, index_heads=3), rule, n, index_q=rows, index_k=keys, weight=weight)
