@@ -54,6 +54,14 @@ def arithmetic(op: str, a: Value, b: Value) -> Value:
     return Value(out, axes, vector)
 
 
+def sliced(x: Value, first: int, last: int) -> Value:
+    """Some elements of rows."""
+    width = x.tensor.shape[-1]
+    if last > width:
+        raise ValueError(f"a row of {width} numbers has no elements {first} .. {last}")
+    return replace(x, tensor=x.tensor[..., first:last])
+
+
 def dot(a: Value, b: Value, contracted: tuple[str, ...]) -> Value:
     """A product of rows, summed over `contracted` names too, as one matrix product in full precision."""
     if a.tensor.shape[-1] != b.tensor.shape[-1]:

@@ -4,29 +4,23 @@ Values are laid out [batch, group, heads of the group, cells .., (row)]; an axis
 place in it. Queries may be asked for in chunks, so that nothing of all queries by all keys need be stored.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import assert_never
+from dataclasses import replace
+from typing import Any, assert_never
 
 import torch
 
 from ..compiler import ir
-from ..compiler.evaluate import truth
-from ..compiler.intervals import Interval, verdict
-from ..compiler.lower_term import free
+from ..compiler.intervals import interval
 from ..compiler.selection import (
     Apply,
     Arithmetic,
-    Below,
-    Binder,
     ByHead,
+    Choice,
     Count,
     Dot,
-    Heads,
     Inside,
     Integer,
-    Last,
     Number,
     Program,
     Read,
@@ -36,38 +30,24 @@ from ..compiler.selection import (
     Slice,
     Softmax,
     Term,
-    Whole,
 )
 from ..compiler.walk import variables as names_of
-from .named import Value, apply, arithmetic, dot
-from .search import TORCH
-from .views import Domain, coordinates, rows
+from .map_sizes import reach, simpler
+from .named import Value, arithmetic, dot, sliced
+from .reductions import reduced
+from .score_call import Call, Chooser, Tiles, by_heads, condition, integer
+from .views import Domain, rows, variables
 from .weigh import group_sums
 
+Names = Mapping[str, Domain]
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The tensors of one call, in the evaluator's layout, and what was computed for keys alone."""
 
-    program: Program
-    q: torch.Tensor
-    k: torch.Tensor
-    v: torch.Tensor
-    scale: float
-    givens: Mapping[str, torch.Tensor]
-    kept: dict[tuple[str, tuple[str, ...]], Value] = field(default_factory=dict[tuple[str, tuple[str, ...]], Value])
-    # Scores of the queries at hand: a score read twice is made once.
-    recent: dict[object, Value] = field(default_factory=dict[object, Value])
+def _no_tiles(query: int, key: int) -> torch.Tensor:
+    raise ValueError("candidates are not known here")
 
-    @property
-    def n(self) -> int:
-        """Tokens; queries and keys are the same ones."""
-        return self.q.shape[3]
 
-    def domain(self, axis: str) -> Domain:
-        """All cells of an axis."""
-        size = next(one.size for one in self.program.axes if one.name == axis)
-        return Domain(0, -(-self.n // size), size)
+def _no_choice(choice: Choice, call: Call, rows: Domain) -> torch.Tensor:
+    raise ValueError("choices are not known here")
 
 
 def call_of(
@@ -77,178 +57,208 @@ def call_of(
     v: torch.Tensor,
     scale: float,
     givens: Mapping[str, torch.Tensor],
+    tables: Mapping[str, torch.Tensor] | None = None,
+    map_bytes: int = 1 << 28,
+    tiles: Tiles = _no_tiles,
+    chooser: Chooser = _no_choice,
+    memory: dict[object, Any] | None = None,
 ) -> Call:
-    """q `[B, H, n, D]`, k and v `[B, G, n, D]`, inputs `[B or 1, H or 1, cells ..]`; computed in fp32, or fp64."""
-    batch, heads, n, width = q.shape
-    groups = k.shape[1]
+    """q `[B, H, m, D]`, k and v `[B, G, n, D]`, inputs `[B or 1, H or 1, cells ..]`; computed in fp32, or fp64."""
+    batch, heads, m, width = q.shape
+    groups, each = k.shape[1], heads // k.shape[1]
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     spread = {
-        name: x.to(exact)
-        .expand(x.shape[0], heads, *x.shape[2:])
-        .reshape(x.shape[0], groups, heads // groups, *x.shape[2:])
+        name: x.to(exact).expand(x.shape[0], heads, *x.shape[2:]).unflatten(1, (groups, each))
         for name, x in givens.items()
     }
-    return Call(program, q.view(batch, groups, heads // groups, n, width), k[:, :, None], v[:, :, None], scale, spread)
+    positions = torch.arange(k.shape[2], device=q.device)
+    call = Call(
+        program,
+        q.reshape(batch, groups, each, m, width),
+        k[:, :, None],
+        v[:, :, None],
+        scale,
+        spread,
+        tables or {},
+        map_bytes,
+        tiles,
+        chooser,
+        positions,
+    )
+    return call if memory is None else replace(call, memory=memory)
 
 
-def evaluate(term: Term, call: Call, names: Mapping[str, Domain]) -> Value:
+def evaluate(term: Term, call: Call, names: Names) -> Value:
     """The value of a term where each free name runs through its domain."""
     match term:
         case Number(value):
             return _constant(call, value)
         case Scale():
             return _constant(call, call.scale)
+        case ByHead(values):
+            by_head = torch.tensor(values, dtype=call.exact, device=call.q.device)
+            return Value(by_head.view(1, *call.q.shape[1:3]))
+        case Integer(value):
+            axes = tuple(name for name in variables(value) if name in names)
+            return Value(by_heads(integer(value, call, names, axes), len(axes)).to(call.exact), axes)
         case Row(source, index):
-            return rows({"Q": call.q, "K": call.k, "V": call.v}[source], index, names)
+            return _row(source, index, call, names)
         case Read(name, indices):
             return _read(name, indices, call, names)
         case Arithmetic(op, left, right):
             return arithmetic(op, evaluate(left, call, names), evaluate(right, call, names))
         case Apply(function, operand):
-            inner = evaluate(operand, call, names)
-            return replace(inner, tensor=getattr(torch, "neg" if function == "negate" else function)(inner.tensor))
+            return _applied(function, evaluate(operand, call, names))
+        case Slice(operand, first, last):
+            return sliced(evaluate(operand, call, names), first, last)
         case Dot(left, right):
             return dot(evaluate(left, call, names), evaluate(right, call, names), ())
         case Reduce():
-            return _reduce(term, call, names)
+            return reduced(term, call, names, evaluate, _weights)
         case Softmax():
             return _softmax(term, call, names)
-        case ByHead() | Integer() | Slice() | Count():
-            raise NotImplementedError(term)
+        case Count():
+            return _count(term, call, names)
         case _:
             assert_never(term)
 
 
-def _exact(call: Call) -> torch.dtype:
-    return torch.float64 if call.q.dtype == torch.float64 else torch.float32
-
-
 def _constant(call: Call, value: float) -> Value:
-    return Value(torch.full((1, 1, 1), value, dtype=_exact(call), device=call.q.device))
+    return Value(torch.full((1, 1, 1), value, dtype=call.exact, device=call.q.device))
 
 
-def _read(name: str, places: tuple[ir.Expr, ...], call: Call, names: Mapping[str, Domain]) -> Value:
-    indices = tuple(place.name for place in places if isinstance(place, ir.Var))
-    score = next((s for s in call.program.scores if s.name == name), None)
-    if score is None:
-        given = next(g for g in call.program.givens if g.name == name)
-        x = call.givens[name]
-        for place, index in enumerate(indices):
-            domain = names[index]
-            x = x.narrow(3 + place, domain.start, domain.count)
-        return Value(x, indices, given.vector)
-    own = {axis: names[index] for axis, index in zip(score.axes, indices, strict=True)}
-    whole = all(domain == call.domain(axis) for axis, domain in own.items() if not _asks(call, axis))
-    lasting = whole and not any(_asks(call, axis) for axis in own)
-    key = (name, score.axes)
-    if lasting and key in call.kept:
-        found = call.kept[key]
-    else:
-        at = (name, *own.values())
-        if at not in call.recent:
-            call.recent[at] = evaluate(score.value, call, own)
-        found = call.recent[at]
-        if lasting:
-            call.kept[key] = found
-    renamed = dict(zip(score.axes, indices, strict=True))
-    return replace(found, axes=tuple(renamed[axis] for axis in found.axes))
+def _applied(function: str, inner: Value) -> Value:
+    x = inner.tensor.float() if inner.tensor.dtype.itemsize == 2 else inner.tensor
+    functions = {"negate": torch.neg, "probit": torch.special.ndtri}
+    return replace(inner, tensor=functions.get(function, getattr(torch, function, torch.neg))(x))
 
 
-def _asks(call: Call, axis: str) -> bool:
-    """Whether an axis is of queries."""
-    return any(one.name == axis and one.side == "q" for one in call.program.axes)
-
-
-def inner_domain(binder: Binder, call: Call, names: Mapping[str, Domain]) -> Domain:
-    """What a binder runs through, for all cells of the axis it lies inside."""
-    match binder:
-        case Below(_, count):
-            return Domain(0, count, 0)
-        case Inside(_, outer, size):
-            domain = names[outer]
-            first = domain.start * domain.size // size
-            last = min((domain.start + domain.count) * domain.size, call.n)
-            return Domain(first, -(-last // size) - first, size)
-        case Last(_, _, count):
-            return Domain(max(0, call.n - count), min(count, call.n), 1)
-        case Whole() | Heads():
-            raise NotImplementedError(binder)
+def _row(source: str, index: ir.Expr, call: Call, names: Names) -> Value:
+    known = {"n": call.n, "m": call.m}
+    match index:
+        case ir.Var(name) if source != "Q" and name in names and names[name].order:
+            # Rows of keys by place: each head has an order of its own.
+            domain = names[name]
+            key = call.orders[domain.order].key_of[..., domain.start : domain.start + domain.count].long()
+            x = {"K": call.k, "V": call.v}[source].expand(*key.shape[:3], -1, -1)
+            return Value(x.gather(3, key[..., None].expand(*key.shape, x.shape[4])), (name,), True)
         case _:
-            assert_never(binder)
+            pass
+    if source == "Q" and call.m < call.n:
+        index = ir.Binary("-", index, ir.Const(call.n - call.m))
+    return rows({"Q": call.q, "K": call.k, "V": call.v}[source], index, names, known, call.positions)
 
 
-def _reduce(term: Reduce, call: Call, names: Mapping[str, Domain]) -> Value:
-    inside = {b.name: inner_domain(b, call, names) for b in term.binders}
-    within = {**names, **inside}
-    plain = tuple(b.name for b in term.binders if not isinstance(b, Inside))
-    if term.op == "sum" and len(plain) == len(term.binders) and isinstance(term.body, Dot):
-        left, right = evaluate(term.body.left, call, within), evaluate(term.body.right, call, within)
-        # A name that neither row depends on counts the product as often as it runs.
-        times = math.prod(inside[name].count for name in plain if name not in (*left.axes, *right.axes))
-        found = dot(left, right, tuple(name for name in plain if name in (*left.axes, *right.axes)))
-        return found if times == 1 else replace(found, tensor=found.tensor * times)
-    if term.op == "sum" and isinstance(term.body, Softmax) and (binder := _along(term.binders, term.body, names)):
-        rest = replace(term, binders=tuple(b for b in term.binders if b != binder))
-        return _folded(rest, _weights(term.body, binder, call, within), call, names, inside)
-    if term.op == "sum" and isinstance(term.body, Arithmetic) and term.body.op in ("*", "/"):
-        # What does not run with the binders leaves the sum, so that products of rows become one matrix product.
-        left, right = term.body.left, term.body.right
-        if not free(right) & inside.keys():
-            return arithmetic(
-                term.body.op, _reduce(replace(term, body=left), call, names), evaluate(right, call, names)
-            )
-        if term.body.op == "*" and not free(left) & inside.keys():
-            return arithmetic("*", evaluate(left, call, names), _reduce(replace(term, body=right), call, names))
-    return _folded(term, evaluate(term.body, call, within), call, names, inside)
+def _count(term: Count, call: Call, names: Names) -> Value:
+    """How many cells a choice keeps."""
+    query = term.chosen.query
+    cells = names[query] if query else Domain(0, 1, call.n)
+    key = (term, cells)
+    if key not in call.recent:
+        found = call.chooser(term.chosen, replace(call, recent={}), cells).sum(-1).to(call.exact)
+        call.recent[key] = Value(found, (query,)) if query else Value(found[..., 0])
+    return call.recent[key]
 
 
-def _folded(term: Reduce, body: Value, call: Call, names: Mapping[str, Domain], inside: Mapping[str, Domain]) -> Value:
-    """A body reduced over each binder in turn."""
-    for binder in term.binders:
-        body = _fold(term.op, body, binder, call, names, inside[binder.name])
-    return body
+def _read(name: str, places: tuple[ir.Expr, ...], call: Call, names: Names) -> Value:
+    """A score at names that count its cells, which renames its axes; elsewhere its cells are gathered."""
+    owner = next(one for one in (*call.program.scores, *call.program.givens) if one.name == name)
+    own: dict[str, Domain] = {}
+    renamed: dict[str, str] = {}
+    for axis, place in zip(owner.axes, places, strict=True):
+        whole = call.domain(axis)
+        if isinstance(place, ir.Var) and place.name in names:
+            found = names[place.name]
+            if whole.start <= found.start and found.start + found.count <= whole.start + whole.count:
+                own[axis] = whole.part(found.start, found.count)
+                renamed[axis] = place.name
+                continue
+        box = interval(place, call.boxes(names), {})
+        first = min(max(box.low, whole.start), whole.start + whole.count - 1)
+        last = min(max(box.high, first), whole.start + whole.count - 1)
+        own[axis] = whole.part(first, last - first + 1)
+    value = _cells(name, own, call)
+    taken = {axis: place for axis, place in zip(owner.axes, places, strict=True) if axis not in renamed}
+    # A name that also takes part in another index is one of the gathered places.
+    mentioned = {x for place in taken.values() for x in variables(place)}
+    if taken or len(set(renamed.values())) < len(renamed):
+        twice = {x for x in renamed.values() if list(renamed.values()).count(x) > 1}
+        taken |= {axis: ir.Var(x) for axis, x in renamed.items() if x in mentioned | twice}
+        value = _gathered(value, taken, own, call, names)
+    return replace(value, axes=tuple(renamed.get(axis, axis) for axis in value.axes))
 
 
-def _along(binders: Sequence[Binder], body: Softmax, names: Mapping[str, Domain]) -> Inside | None:
-    """The binder that a softmax runs along, where it covers the whole axis, so that sums can be taken at once."""
-    found = next((b for b in binders if isinstance(b, Inside) and b.name == body.along), None)
-    return found if found and body.where is not None and names[found.outer].start == 0 else None
+def _cells(name: str, own: Names, call: Call) -> Value:
+    """A score, or an input, for some cells of its axes; what keys alone give is kept for the call."""
+    given = next((given for given in call.program.givens if given.name == name), None)
+    if given is not None:
+        x = call.givens[name]
+        for place, (axis, domain) in enumerate(own.items()):
+            found = call.axis(axis)
+            first = call.domain(axis).start if found is not None and found.last else 0
+            x = x.narrow(3 + place, domain.start - first, domain.count)
+        return Value(x, given.axes, given.vector)
+    score = next(score for score in call.program.scores if score.name == name)
+    lasting = all(domain.side != "q" and domain == call.domain(axis) for axis, domain in own.items())
+    store = call.kept if lasting else call.recent
+    key = (name, *own.values())
+    if key not in store:
+        store[key] = evaluate(score.value, call, own)
+    return store[key]
 
 
-def _weights(term: Softmax, binder: Inside, call: Call, names: Mapping[str, Domain]) -> Value:
+def _gathered(value: Value, taken: Mapping[str, ir.Expr], own: Names, call: Call, names: Names) -> Value:
+    """The cells at integers of names, 0 where there is none; the names take the place of the axes."""
+    new = tuple(dict.fromkeys(x for place in taken.values() for x in variables(place) if x in names))
+    kept = tuple(axis for axis in value.axes if axis not in taken)
+    along = tuple(axis for axis in taken if axis in value.axes)
+    outside: torch.Tensor | None = None
+    cells: dict[str, torch.Tensor] = {}
+    for axis, place in taken.items():
+        domain = own[axis]
+        found = integer(place, call, names, new) - domain.start
+        box = interval(place, call.boxes(names), {})
+        if box.low < domain.start or box.high >= domain.start + domain.count:
+            wrong = (found < 0) | (found >= domain.count)
+            outside = wrong if outside is None else outside | wrong
+            found = found.clamp(0, domain.count - 1)
+        cells[axis] = found
+    x = value.over((*along, *kept))
+    if along:
+        x = x[(slice(None), slice(None), slice(None), *torch.broadcast_tensors(*(cells[axis] for axis in along)))]
+    else:
+        x = x.view(*x.shape[:3], *[1] * len(new), *x.shape[3:])
+    if outside is not None:
+        x = torch.where(outside.view(*outside.shape, *[1] * (len(kept) + value.vector)), 0.0, x)
+    return Value(x, (*new, *kept), value.vector)
+
+
+def _weights(term: Softmax, binder: Inside, call: Call, names: Names) -> Value:
     """A softmax summed over the cells inside each cell of an axis."""
     assert term.where is not None
     outer, domain = names[binder.outer], names[term.along]
     ratio = outer.size // binder.size if outer.count > 1 else domain.count
     # Keys that the condition excludes for all of these queries are not even scored.
     seen = min(domain.count, -(-reach(term.where, term.along, call, names) // ratio) * ratio)
-    names = {**names, term.along: replace(domain, count=max(1, seen))}
+    names = {**names, term.along: domain.part(domain.start, max(1, seen))}
     factor, body = _peeled(term.body, call, names)
     others = tuple(axis for axis in body.axes if axis != term.along)
     others += tuple(axis for axis in names if axis in names_of(term.where) and axis not in body.axes)
     axes = (*(axis for axis in others if axis != term.along), term.along)
-    sums = group_sums(body.over(axes), condition(term.where, call, names, axes), factor, ratio)
+    where = by_heads(condition(term.where, call, names, axes), len(axes))
+    where = where.view(where.shape[3:]) if where.shape[:3].numel() == 1 else where
+    sums = group_sums(_full(body, axes, names), where, factor, ratio)
     sums = torch.nn.functional.pad(sums, (0, outer.count - sums.shape[-1]))
     return Value(sums, (*axes[:-1], binder.outer))
 
 
-def reach(where: ir.Formula, along: str, call: Call, names: Mapping[str, Domain]) -> int:
-    """Cells of an axis past which a condition fails for all other names' cells, by bounds."""
-    heads = call.q.shape[1] * call.q.shape[2]
-    boxes = {name: Interval(domain.start, domain.start + domain.count - 1) for name, domain in names.items()}
-    boxes |= {"n": Interval(call.n, call.n), "m": Interval(call.n, call.n)}
-    boxes |= {"h": Interval(0, heads - 1), "g": Interval(0, call.q.shape[1] - 1)}
-    low, high = 0, names[along].count
-    while low < high:
-        middle = (low + high) // 2
-        if verdict(where, {**boxes, along: Interval(middle, names[along].count - 1)}, {}).may:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def _full(body: Value, axes: Sequence[str], names: Names) -> torch.Tensor:
+    """A body over axes of which the last is there in full, also where it does not depend on it."""
+    x = body.over(axes)
+    return x if axes[-1] in body.axes else x.expand(*x.shape[:-1], names[axes[-1]].count)
 
 
-def _peeled(term: Term, call: Call, names: Mapping[str, Domain]) -> tuple[float, Value]:
+def _peeled(term: Term, call: Call, names: Names) -> tuple[float, Value]:
     """A term as a positive number times a value: a softmax can multiply as it goes."""
     match term:
         case Arithmetic("*" | "/" as op, left, Number() | Scale() as right):
@@ -257,78 +267,52 @@ def _peeled(term: Term, call: Call, names: Mapping[str, Domain]) -> tuple[float,
                 factor, body = _peeled(left, call, names)
                 return factor * number if op == "*" else factor / number, body
         case Read(name, places):
-            indices = tuple(place.name for place in places if isinstance(place, ir.Var))
             score = next((s for s in call.program.scores if s.name == name), None)
-            if score and any(_asks(call, axis) for axis in score.axes):
-                own = {axis: names[index] for axis, index in zip(score.axes, indices, strict=True)}
+            indices = [place.name for place in places if isinstance(place, ir.Var)]
+            plain = score is not None and len(set(indices)) == len(places) and all(x in names for x in indices)
+            if score and plain and any(call.domain(axis).side == "q" for axis in score.axes):
+                pairs = tuple(zip(score.axes, indices, strict=True))
+                own = {a: call.domain(a).part(names[x].start, names[x].count) for a, x in pairs}
                 factor, body = _peeled(score.value, call, own)
-                renamed = dict(zip(score.axes, indices, strict=True))
+                renamed = dict(pairs)
                 return factor, replace(body, axes=tuple(renamed[axis] for axis in body.axes))
         case _:
             pass
     return 1.0, evaluate(term, call, names)
 
 
-NEUTRAL = {"sum": 0.0, "mean": 0.0, "max": float("-inf"), "min": float("inf")}
+def _softmax(term: Softmax, call: Call, names: Names) -> Value:
+    """A softmax of the whole axis, or of each cell where a bound name is no axis; what was asked of it."""
+    asked = names[term.along]
+    whole = call.domain(term.along) if call.axis(term.along) else asked
+    seen = whole
+    if term.where is not None and not asked.within:
+        seen = whole.part(whole.start, max(1, reach(term.where, term.along, call, {**names, term.along: whole})))
+    inner = {**names, term.along: seen}
+    body = evaluate(term.body, call, inner)
+    where = None if term.where is None else simpler(term.where, call, inner)
+    mentioned = frozenset[str]() if where is None else names_of(where)
+    axes = (*dict.fromkeys(x for x in (*body.axes, *names) if x in (*body.axes, *mentioned) and x != term.along),)
+    axes = (*axes, term.along)
+    x = _full(body, axes, inner)
+    if where is not None and where != ir.Truth(True):
+        x = torch.where(by_heads(condition(where, call, inner, axes), len(axes)), x, float("-inf"))
+    if call.axis(term.along) or not asked.within:
+        out = _normal(x)
+        missing = whole.count - seen.count
+        out = torch.nn.functional.pad(out, (0, missing)) if missing else out
+        if asked != whole:
+            out = out.narrow(-1, asked.start - whole.start, asked.count)
+    else:
+        front = asked.start % asked.within
+        padded = torch.nn.functional.pad(x, (front, -(front + asked.count) % asked.within), value=float("-inf"))
+        out = _normal(padded.unflatten(-1, (-1, asked.within))).flatten(-2).narrow(-1, front, asked.count)
+    return Value(out, axes)
 
 
-def _fold(op: str, body: Value, binder: Binder, call: Call, names: Mapping[str, Domain], domain: Domain) -> Value:
-    """Reduce over one name; a name inside an axis leaves that axis behind."""
-    if not isinstance(binder, Inside):
-        axis = 3 + body.axes.index(binder.name) if binder.name in body.axes else None
-        left = tuple(name for name in body.axes if name != binder.name)
-        if axis is None:
-            return replace(body, tensor=body.tensor * domain.count if op == "sum" else body.tensor)
-        return replace(body, tensor=apply(op, body.tensor, axis), axes=left)
-    outer = names[binder.outer]
-    # A cell may be larger than the sequence.
-    ratio = outer.size // binder.size if outer.count > 1 else domain.count
-    if binder.name not in body.axes:
-        body = Value(body.over((*body.axes, binder.name)), (*body.axes, binder.name), body.vector)
-        body = replace(
-            body,
-            tensor=body.tensor.expand(
-                *(domain.count if i == 3 + len(body.axes) - 1 else s for i, s in enumerate(body.tensor.shape))
-            ),
-        )
-    place = 3 + body.axes.index(binder.name)
-    x, missing = body.tensor, outer.count * ratio - domain.count
-    if missing:
-        pad = list(x.shape)
-        pad[place] = missing
-        x = torch.cat([x, x.new_full(pad, NEUTRAL[op])], place)
-    x = x.unflatten(place, (outer.count, ratio))
-    x = apply("sum" if op == "mean" else op, x, place + 1)
-    if op == "mean":
-        there = torch.full((outer.count,), ratio, dtype=x.dtype, device=x.device)
-        there[-1] = ratio - missing
-        x = x / there.view(*(-1 if i == place else 1 for i in range(x.ndim)))
-    return replace(body, tensor=x, axes=tuple(binder.outer if a == binder.name else a for a in body.axes))
-
-
-def _softmax(term: Softmax, call: Call, names: Mapping[str, Domain]) -> Value:
-    body = evaluate(term.body, call, names)
-    if term.where is None:
-        return replace(body, tensor=torch.softmax(body.tensor, 3 + body.axes.index(term.along)))
-    free = tuple(axis for axis in names if axis in names_of(term.where))
-    axes = tuple(dict.fromkeys((*body.axes, *free)))
-    place = 3 + axes.index(term.along)
-    x = body.over(axes)
-    where = condition(term.where, call, names, axes)
-    x = torch.where(where, x, float("-inf"))
-    most = x.amax(place, keepdim=True)
+def _normal(x: torch.Tensor) -> torch.Tensor:
+    """The softmax along the last axis; zeros where all is minus infinity."""
+    most = x.amax(-1, keepdim=True)
     x = torch.exp(x - torch.where(most == float("-inf"), 0.0, most))
-    total = x.sum(place, keepdim=True)
-    return Value(x / torch.where(total == 0, 1.0, total), axes)
-
-
-def condition(formula: ir.Formula, call: Call, names: Mapping[str, Domain], axes: Sequence[str]) -> torch.Tensor:
-    """Where a condition over cells holds, as far as it depends on `axes`, broadcasting over them."""
-    device = call.q.device
-    groups, each = call.q.shape[1], call.q.shape[2]
-    values = coordinates(names, axes, device) | {"n": call.n, "m": call.n}
-    tail = [1] * len(axes)
-    values["h"] = torch.arange(groups * each, device=device).view(groups, each, *tail)
-    values["g"] = torch.arange(groups, device=device).view(groups, 1, *tail)
-    found = torch.as_tensor(truth(formula, values, {}, TORCH), device=device)
-    return found.view([1] * len(axes)) if found.ndim == 0 else found
+    total = x.sum(-1, keepdim=True)
+    return x.div_(torch.where(total == 0, 1.0, total))

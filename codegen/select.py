@@ -1,115 +1,176 @@
 """Which cells a dynamic pattern chooses: its scores, chunk by chunk of queries, and its rules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 import torch
 
 from ..compiler import ir
-from ..compiler.selection import Chosen, Reduce, Softmax, Threshold
-from .named import Value
+from ..compiler.selection import Choice, Chosen, Number, Term, Threshold
+from .candidates import possible
+from .map_sizes import footprint
 from .rules import choose
-from .scores import Call, condition, evaluate
+from .score_call import Call, by_heads, condition
+from .scores import evaluate
 from .views import Domain
 
-# Bytes of one map of scores; queries come in chunks of as many cells as fit.
-MAP_BYTES = 1 << 28
+# A map of scores has this share of the bytes of K and V, or so many bytes; what ranking holds has RANKED as much.
+SHARE = 25
+LEAST_BYTES = 1 << 23
+RANKED = 2
+# Bytes that ranking takes for each cell, most of them for places.
 SORT_BYTES = 24
 
 
-def chosen_cells(choice: Chosen | Threshold, call: Call, possible: torch.Tensor) -> torch.Tensor:
-    """What a choice keeps, [B, H, query cells, key cells]; `possible` [H or 1, query cells, key cells] is what may be.
+def map_bytes(k: torch.Tensor, v: torch.Tensor) -> int:
+    """Bytes of one map of scores: maps come in pieces of as much."""
+    return max(LEAST_BYTES, (k.numel() * k.element_size() + v.numel() * v.element_size()) // SHARE)
+
+
+def chosen_cells(choice: Choice, call: Call) -> torch.Tensor:
+    """What a choice keeps, [B, H, query cells, key cells], the cells of queries counted from token 0.
 
     One row of query cells where the choice is the same for all queries, one column likewise.
     """
-    key = call.domain(choice.key) if choice.key else Domain(0, 1, call.n)
-    query = call.domain(choice.query) if choice.query else Domain(0, 1, call.n)
-    parts: list[torch.Tensor] = []
-    for first, last in chunks(choice, call, possible):
-        rows = Domain(first, last - first, query.size)
-        names = ({choice.query: rows} if choice.query else {}) | ({choice.key: key} if choice.key else {})
-        parts.append(_choice(choice, call, names, possible[:, first : first + rows.count]))
-    return torch.cat(parts, 2)
+    cells = call.domain(choice.query) if choice.query else Domain(0, 1, call.n)
+    found = keep(choice, call, cells)
+    found = found.expand(call.q.shape[0], *call.q.shape[1:3], *found.shape[3:]).flatten(1, 2)
+    return torch.nn.functional.pad(found, (0, 0, cells.start, 0)) if cells.start else found
 
 
-def chunks(choice: Chosen | Threshold, call: Call, possible: torch.Tensor) -> list[tuple[int, int]]:
-    """Query cells to do at once, so that no map of scores is much larger than MAP_BYTES."""
-    count = possible.shape[1]
-    # A score has 4 bytes; ranking takes SORT_BYTES for each cell, most of them for places.
-    cell_bytes = max(4 * finest(call, choice), SORT_BYTES * possible.shape[2])
-    row_bytes = max(1, call.q.shape[0] * call.q.shape[1] * call.q.shape[2] * cell_bytes)
-    ends = [possible.shape[2]] * count
-    if narrows(call):
-        places = torch.arange(1, possible.shape[2] + 1, device=possible.device)
-        ends = (possible.any(0) * places).amax(-1).tolist()
-    out: list[tuple[int, int]] = []
-    first = widest = 0
-    for row in range(count):
-        widest = max(widest, ends[row])
-        if row > first and (row + 1 - first) * row_bytes * widest > MAP_BYTES * possible.shape[2]:
-            out.append((first, row))
-            first, widest = row, ends[row]
-    return [*out, (first, count)] if count else out
+def keep(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
+    """What a choice keeps for some cells of queries, [B, G or 1, heads of the group or 1, query cells, key cells]."""
+    parts = [_choice(choice, replace(call, recent={}), part) for part in chunks(choice, call, cells)]
+    shape = torch.broadcast_shapes(*(part.shape[:3] for part in parts))
+    return torch.cat([part.expand(*shape, *part.shape[3:]) for part in parts], 3) if len(parts) > 1 else parts[0]
 
 
-def narrows(call: Call) -> bool:
-    """Whether maps end where the queries' keys do: sums of softmaxes over keys that a condition limits."""
-    sums = [score.value for score in call.program.scores if isinstance(score.value, Reduce)]
-    weights = [value.body for value in sums if isinstance(value.body, Softmax)]
-    return bool(weights) and all(body.where is not None for body in weights)
+def chunks(choice: Choice, call: Call, cells: Domain) -> list[Domain]:
+    """Query cells to do at once, so that neither scores nor ranking take much memory."""
+    keys = call.domain(choice.key).count if choice.key else 1
+    heads = call.q.shape[0] * call.heads
+    fit = RANKED * call.map_bytes // (heads * keys * SORT_BYTES)
+    joint = isinstance(choice, Chosen) and choice.joint
+    count = cells.count if joint else max(1, min(cells.count, fit))
+    sides = (choice.by,) if isinstance(choice, Chosen) else (choice.left, choice.right)
+
+    def small(count: int) -> bool:
+        names = _names(choice, call, cells.part(cells.start + cells.count - count, count))
+        most = max(footprint(side, call, names) for side in sides)
+        return most * heads * call.exact.itemsize <= call.map_bytes
+
+    while count > 1 and not joint and not small(count):
+        count //= 2
+    if count < cells.count:
+        count = 1 << (count.bit_length() - 1)
+    end = cells.start + cells.count
+    return [cells.part(first, min(count, end - first)) for first in range(cells.start, end, count)]
 
 
-def finest(call: Call, choice: Chosen | Threshold) -> int:
-    """Numbers of the largest map behind one query cell: its finest query cells times the finest key cells."""
-    sizes = {side: [a.size for a in call.program.axes if a.side == side and used(call, a.name)] for side in ("q", "k")}
-    query = call.domain(choice.query).size if choice.query else call.n
-    return max(1, query // max(1, min(sizes["q"], default=query))) * -(
-        -call.n // max(1, min(sizes["k"], default=call.n))
-    )
+def _names(choice: Choice, call: Call, cells: Domain) -> dict[str, Domain]:
+    query = {choice.query: cells} if choice.query else {}
+    return query | ({choice.key: call.domain(choice.key)} if choice.key else {})
 
 
-def used(call: Call, axis: str) -> bool:
-    """Whether a score has this axis."""
-    return any(axis in score.axes for score in call.program.scores)
+def _value(term: Term, call: Call, axes: Sequence[str | None], names: Mapping[str, Domain]) -> torch.Tensor:
+    """A number for each of the cells, [B or 1, G or 1, heads of the group or 1, query cells, key cells]; 1 for None."""
+    named = [axis for axis in axes if axis]
+    x = evaluate(term, call, {axis: names[axis] for axis in named}).over(named)
+    for place, axis in enumerate(axes):
+        x = x if axis else x.unsqueeze(3 + place)
+    return x
 
 
-def _choice(
-    choice: Chosen | Threshold, call: Call, names: Mapping[str, Domain], possible: torch.Tensor
-) -> torch.Tensor:
-    axes = tuple(axis for axis in (choice.query, choice.key) if axis)
-    call.recent.clear()
-    heads = call.q.shape[1] * call.q.shape[2]
+def _met(threshold: Threshold, call: Call, names: Mapping[str, Domain]) -> torch.Tensor:
+    axes = (threshold.query, threshold.key)
+    a, b = (_value(side, call, axes, names) for side in (threshold.left, threshold.right))
+    match threshold.op:
+        case "<":
+            return a < b
+        case "<=":
+            return a <= b
+        case ">":
+            return a > b
+        case ">=":
+            return a >= b
+        case _:
+            assert_never(threshold.op)
 
-    def shaped(value: Value) -> torch.Tensor:
-        """[B, H, query cells, key cells]."""
-        x = value.over(axes).expand(-1, call.q.shape[1], call.q.shape[2], *(names[axis].count for axis in axes))
-        x = x.reshape(x.shape[0], heads, *x.shape[3:])
-        x = x if choice.query else x.unsqueeze(2)
-        return (x if choice.key else x.unsqueeze(3)).expand(call.q.shape[0], -1, -1, -1)
 
+def _choice(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
+    names = _names(choice, call, cells)
+    candidates = possible(choice, call, cells)
     match choice:
-        case Threshold(op, left, right):
-            a, b = shaped(evaluate(left, call, names)), shaped(evaluate(right, call, names))
-            return {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[op] & possible
+        case Threshold():
+            kept = candidates & _met(choice, call, names)
         case Chosen():
-            scores = shaped(evaluate(choice.by, call, names))
-            rows = scores.shape[-2:]
-
-            def cells(formula: ir.Formula | None, otherwise: bool) -> torch.Tensor:
-                """[H or 1, query cells, key cells]."""
-                if formula is None:
-                    return possible.new_full((1, *rows), otherwise)
-                found = condition(formula, call, names, axes)
-                if found.ndim > len(axes):
-                    found = found.expand(call.q.shape[1], call.q.shape[2], *found.shape[2:]).reshape(
-                        heads, *found.shape[2:]
-                    )
-                else:
-                    found = found[None]
-                found = found if choice.query else found.unsqueeze(1)
-                return found.expand(-1, *rows)
-
-            candidates = possible & cells(choice.among, True)
-            return choose(choice, scores, candidates, cells(choice.counting, False) & candidates)
+            kept = _chosen(choice, call, names, candidates, cells)
         case _:
             assert_never(choice)
+    for threshold in choice.when:
+        kept = kept & _met(replace(threshold, key=None, query=choice.query), call, names)
+    return kept
+
+
+def _chosen(
+    choice: Chosen, call: Call, names: Mapping[str, Domain], candidates: torch.Tensor, cells: Domain
+) -> torch.Tensor:
+    axes = tuple(axis for axis in (choice.query, choice.key) if axis)
+
+    def where(formula: ir.Formula) -> torch.Tensor:
+        met = by_heads(condition(formula, call, names, axes), len(axes))
+        return met if choice.query else met.unsqueeze(3)
+
+    if choice.inside is not None:
+        candidates = candidates & _coarser(choice, choice.inside, call, cells)
+    if choice.among is not None:
+        candidates = candidates & where(choice.among)
+    score = _value(choice.by, call, (choice.query, choice.key), names)
+    forced = torch.zeros_like(candidates) if choice.counting is None else where(choice.counting) & candidates
+    amounts = None
+    if not isinstance(choice.amount, Number):
+        amounts = _value(choice.amount, call, (choice.query, None), names)
+    return _ranked(choice, score, candidates, forced, amounts, RANKED * call.map_bytes)
+
+
+def _coarser(choice: Chosen, inside: Chosen, call: Call, cells: Domain) -> torch.Tensor:
+    """The cells that lie in those that another choice keeps, for some cells of queries."""
+    size = inside.query and call.domain(inside.query).size
+    around = Domain(0, 1, call.n)
+    if size:
+        first, end = cells.start * cells.size // size, -(-(cells.start + cells.count) * cells.size // size)
+        whole = call.domain(str(inside.query))
+        around = whole.part(first, min(end, whole.start + whole.count) - first)
+    kept = keep(inside, call, around)
+    if size:
+        rows = torch.arange(cells.start, cells.start + cells.count, device=kept.device) * cells.size // size
+        kept = kept.index_select(3, rows - around.start)
+    fine, coarse = call.domain(choice.key), call.domain(inside.key)
+    return kept.index_select(4, torch.arange(fine.count, device=kept.device) * fine.size // coarse.size)
+
+
+def _ranked(
+    choice: Chosen,
+    score: torch.Tensor,
+    candidates: torch.Tensor,
+    forced: torch.Tensor,
+    amounts: torch.Tensor | None,
+    room: int,
+) -> torch.Tensor:
+    """What a rule keeps; as many heads at once as there is room for."""
+    given = (score, candidates, forced) if amounts is None else (score, candidates, forced, amounts)
+    shape = torch.broadcast_shapes(*(x.shape for x in given))
+    score, candidates, forced = (x.expand(shape).flatten(0, 2) for x in (score, candidates, forced))
+    if amounts is not None:
+        amounts = amounts.expand(*shape[:4], 1).flatten(0, 2)
+    if choice.joint:
+        score, candidates, forced = (x.flatten(1)[:, None] for x in (score, candidates, forced))
+        amounts = None if amounts is None else amounts[:, :1]
+    step = max(1, room // (SORT_BYTES * score[0].numel() or 1))
+    parts: list[torch.Tensor] = []
+    for first in range(0, len(score), step):
+        part = slice(first, first + step)
+        amount = None if amounts is None else amounts[part]
+        parts.append(choose(choice, score[part], candidates[part], forced[part], amounts=amount))
+    return (torch.cat(parts) if len(parts) > 1 else parts[0]).view(shape)

@@ -1,12 +1,13 @@
 """Rows of Q, K and V as views: cells, strides and folds of tokens, copied only where there is no other way."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..compiler import ir
 from ..compiler.evaluate import number
+from ..compiler.selection import Side
 from ..compiler.walk import parts
 from .named import Value
 from .search import TORCH
@@ -14,36 +15,49 @@ from .search import TORCH
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """The cells `start .. start + count` that a name runs through, of `size` tokens each; 0 for plain numbers."""
+    """The cells `start .. start + count` that a name runs through, of `size` tokens each; 0 for plain numbers.
+
+    `side` says what they are of, `order` of whose places; `within` of them make the cell that they are bound inside.
+    """
 
     start: int
     count: int
     size: int
+    side: Side = ""
+    order: str = ""
+    within: int = 0
+
+    def part(self, start: int, count: int) -> "Domain":
+        """Some of the cells."""
+        return replace(self, start=start, count=count)
 
 
-def rows(x: torch.Tensor, index: ir.Expr, names: Mapping[str, Domain]) -> Value:
-    """The rows of tokens `index` of x [B, G, heads or 1, n, D]; zeros where there is no such token."""
-    n = x.shape[3]
+def rows(
+    x: torch.Tensor, index: ir.Expr, names: Mapping[str, Domain], known: Mapping[str, int], positions: torch.Tensor
+) -> Value:
+    """The rows `index` of x [B, G, heads or 1, tokens, D], where n and m are known; zeros where there is none."""
+    tokens = x.shape[3]
     axes = tuple(name for name in variables(index) if name in names)
-    steps = affine(index, {"n": n, "m": n})
+    steps = affine(index, known)
     if steps is not None and (view := _strided(x, steps, [(axis, names[axis]) for axis in axes])) is not None:
         return Value(view, axes, True)
-    scalars = {"n": n, "m": n}
-    where = torch.as_tensor(number(index, coordinates(names, axes, x.device) | scalars, {}, TORCH), device=x.device)
+    where = torch.as_tensor(number(index, {**coordinates(names, axes, positions), **known}, {}, TORCH), device=x.device)
     where = where.expand([names[axis].count for axis in axes])
-    there = (where >= 0) & (where < n)
-    found = x.index_select(3, where.clamp(0, n - 1).reshape(-1)).view(*x.shape[:3], *where.shape, x.shape[4])
+    there = (where >= 0) & (where < tokens)
+    found = x.index_select(3, where.clamp(0, tokens - 1).reshape(-1)).view(*x.shape[:3], *where.shape, x.shape[4])
     return Value(found * there[..., None], axes, True)
 
 
-def coordinates(names: Mapping[str, Domain], axes: Sequence[str], device: torch.device) -> dict[str, torch.Tensor]:
-    """The cell numbers of each axis, shaped so that they broadcast over `axes`."""
+def coordinates(names: Mapping[str, Domain], axes: Sequence[str], positions: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The cell numbers of each axis, shaped so that they broadcast over `axes`; `positions` is 0, 1, .."""
     out: dict[str, torch.Tensor] = {}
     for place, axis in enumerate(axes):
         shape = [1] * len(axes)
         shape[place] = -1
-        domain = names[axis]
-        out[axis] = torch.arange(domain.start, domain.start + domain.count, device=device).view(shape)
+        start, end = names[axis].start, names[axis].start + names[axis].count
+        short = end > len(positions)
+        counted = torch.arange(start, end, device=positions.device) if short else positions[start:end]
+        out[axis] = counted.view(shape)
     return out
 
 

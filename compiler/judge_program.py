@@ -1,4 +1,4 @@
-"""Which dynamic patterns make sense once their numbers are known, and which the tiled back ends can score."""
+"""Which dynamic patterns make sense once their numbers are known."""
 
 from collections.abc import Iterator, Mapping
 from typing import assert_never
@@ -7,7 +7,6 @@ from ..dsl.diagnostics import CompileError, Diagnostic
 from ..dsl.source import Span
 from .ir import Expr, Var
 from .ir import Read as TableRead
-from .lower_term import free
 from .selection import (
     Apply,
     Arithmetic,
@@ -34,7 +33,7 @@ from .selection import (
     Term,
     Whole,
 )
-from .walk import parts, reads
+from .walk import parts
 
 # Tokens of a cell, and things that one reduction counts through.
 MOST_CELL, MOST_COUNTED = 1 << 20, 1 << 20
@@ -67,48 +66,6 @@ def judge_program(program: Program, span: Span | None) -> None:
                         _fail("E006", span, f"`{name}` has {what} along `{axis}`, and `{index}` has others")
             case _:
                 pass
-
-
-def only_densely(program: Program) -> str:
-    """Why the tiled back ends cannot score a program; empty where they can."""
-    axes = {axis.name: axis for axis in program.axes}
-    deep = {score.name for score in program.scores if any(isinstance(t, Softmax) for t, _ in _inner(score.value, axes))}
-    for term, scope in _terms(program, axes):
-        match term:
-            case Softmax(body, along, where):
-                place = scope.get(along)
-                if along not in axes:
-                    return "a softmax over tokens that are no axis"
-                if axes[along].side == "q" or (isinstance(place, Inside) and axes[place.outer].side == "q"):
-                    return "a softmax over queries"
-                if along not in free(body):
-                    return "a softmax over what its numbers do not depend on"
-                if where is not None and reads(where):
-                    return "a condition that reads numbers"
-            case Reduce(op, binders, body, where) if op == "descend" or where is not None:
-                return "a reduction that is not on the fast path yet"
-            case Reduce(_, binders, body):
-                outer = {b.outer for b in binders if isinstance(b, Inside)}
-                bound = {b.name for b in binders} | {
-                    name for name, place in scope.items() if not isinstance(place, Axis)
-                }
-                if outer & (free(body) | bound):
-                    return "a reduction inside cells that its body mentions too, or inside bound ones"
-            case Read(_, indices) if not all(isinstance(index, Var) for index in indices):
-                return "a score read beside its cells"
-            case Read(name, indices):
-                if name in deep and any(isinstance(scope.get(x.name), Last) for x in indices if isinstance(x, Var)):
-                    return "a softmax that is read at the last tokens only"
-            case ByHead() | Integer() | Slice() | Count():
-                return "an expression that is not on the fast path yet"
-            case _:
-                pass
-    for choice in program.choices:
-        if choice.when or (isinstance(choice, Chosen) and (choice.inside or choice.joint)):
-            return "a rule that is not on the fast path yet"
-        if isinstance(choice, Chosen) and any(f and reads(f) for f in (choice.counting, choice.among)):
-            return "a condition that reads numbers"
-    return ""
 
 
 def _fail(code: str, span: Span | None, message: str) -> None:

@@ -1,0 +1,126 @@
+"""How large the maps of scores are that a term needs, and which cells a condition leaves: before any tensor is made."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..compiler import ir
+from ..compiler.expand import NUMPY
+from ..compiler.intervals import Interval, verdict
+from ..compiler.lower_term import free, is_vector
+from ..compiler.selection import Binder, Inside, Read, Reduce, Row, Softmax, Term
+from ..compiler.terms import children
+from ..compiler.walk import variables as names_of
+from .score_call import Call
+from .views import Domain, affine, variables
+
+Names = Mapping[str, Domain]
+
+# Runs of cells that a condition is looked at in.
+RUNS = 256
+
+
+def spans(where: ir.Formula, name: str, call: Call, names: Names) -> tuple[Domain, ...]:
+    """The cells of a name for which a condition may hold, by bounds of all other names; in order."""
+    domain = names[name]
+    step = -(-domain.count // RUNS)
+    low = domain.start + np.arange(0, domain.count, step)
+    high = np.minimum(low + step, domain.start + domain.count)
+    found = verdict(where, {**call.boxes(names), name: Interval(low, high - 1)}, {}, NUMPY).may
+    may = np.broadcast_to(np.asarray(found, dtype=bool), low.shape)
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], may.astype(np.int8), [0]))))
+    return tuple(domain.part(int(low[a]), int(high[b - 1] - low[a])) for a, b in edges.reshape(-1, 2))
+
+
+def reach(where: ir.Formula, along: str, call: Call, names: Names) -> int:
+    """Cells of an axis past which a condition fails for all other names' cells, by bounds."""
+    found = spans(where, along, call, names)
+    return found[-1].start + found[-1].count - names[along].start if found else 0
+
+
+def simpler(where: ir.Formula, call: Call, names: Names) -> ir.Formula:
+    """A condition without what holds, or fails, for all these cells."""
+    known = verdict(where, call.boxes(names), {})
+    if known.must or not known.may:
+        return ir.Truth(bool(known.must))
+    match where:
+        case ir.And(items):
+            return ir.conjunction(tuple(simpler(item, call, names) for item in items))
+        case ir.Or(items):
+            return ir.disjunction(tuple(simpler(item, call, names) for item in items))
+        case _:
+            return where
+
+
+def inner_names(binders: tuple[Binder, ...], call: Call, names: Names) -> dict[str, Domain]:
+    """What binders run through; later ones may lie inside earlier ones."""
+    out: dict[str, Domain] = {}
+    for binder in binders:
+        domain = call.inner(binder, {**names, **out})
+        if domain is not None:
+            out[binder.name] = domain
+    return out
+
+
+def tied(term: Term, call: Call) -> frozenset[str]:
+    """Names of which pieces would each take the work of all: a softmax runs along them."""
+    match term:
+        case Read(name, indices):
+            score = next((score for score in call.program.scores if score.name == name), None)
+            if score is None:
+                return frozenset()
+            along = tied(score.value, call)
+            of = (index for axis, index in zip(score.axes, indices, strict=True) if axis in along)
+            return frozenset(name for index in of for name in variables(index))
+        case Reduce(_, binders, body):
+            inner = tied(body, call)
+            around = {binder.outer for binder in binders if isinstance(binder, Inside) and binder.name in inner}
+            return (inner | around) - {binder.name for binder in binders}
+        case Softmax(body, along):
+            return tied(body, call) | {along}
+        case _:
+            return frozenset[str]().union(*(tied(child, call) for child in children(term)))
+
+
+def footprint(term: Term, call: Call, names: Names) -> int:
+    """Numbers, for each head, of the largest tensor that a term makes; what reductions in it need is cut on its own."""
+    vectors = {one.name: one.vector for one in (*call.program.scores, *call.program.givens)}
+    match term:
+        case Row(_, index) if affine(index, {"n": 1, "m": 1}) is not None and not _places(index, names):
+            return 0
+        case Softmax(body, along, where):
+            whole = {**names, along: call.domain(along) if call.axis(along) else names[along]}
+            if where is not None:
+                whole[along] = whole[along].part(whole[along].start, max(1, reach(where, along, call, whole)))
+            return max(footprint(body, call, whole), _size(free(term), whole, 1))
+        case Reduce():
+            return _size(free(term), names, call.q.shape[4] if is_vector(term, vectors) else 1)
+        case Read(name, indices):
+            score = next((score for score in call.program.scores if score.name == name), None)
+            own = _size(free(term), names, call.q.shape[4] if vectors[name] else 1)
+            if score is None:
+                return own
+            inside = {
+                axis: names[index.name] if isinstance(index, ir.Var) and index.name in names else call.domain(axis)
+                for axis, index in zip(score.axes, indices, strict=True)
+            }
+            if (name, *inside.values()) in call.kept:
+                return own
+            return max(own, footprint(score.value, call, inside))
+        case _:
+            own = _size(free(term), names, call.q.shape[4] if is_vector(term, vectors) else 1)
+            return max(own, *(footprint(child, call, names) for child in children(term)), 0)
+
+
+def _places(index: ir.Expr, names: Names) -> bool:
+    return isinstance(index, ir.Var) and index.name in names and bool(names[index.name].order)
+
+
+def _size(axes: frozenset[str], names: Names, width: int) -> int:
+    return width * math.prod(names[axis].count for axis in axes if axis in names)
+
+
+def condition_size(where: ir.Formula | None, names: Names) -> int:
+    """Numbers of the map that a condition is."""
+    return 0 if where is None else _size(names_of(where), names, 1)

@@ -1,0 +1,259 @@
+"""Reductions: what need not run with the binders is left out, the rest comes in pieces that fit."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+
+from ..compiler import ir
+from ..compiler.lower_term import free
+from ..compiler.selection import (
+    Arithmetic,
+    Dot,
+    Heads,
+    Inside,
+    Number,
+    Reduce,
+    Scale,
+    Softmax,
+    Term,
+)
+from ..compiler.terms import replaced
+from ..compiler.walk import variables as names_of
+from . import folds
+from .map_sizes import condition_size, footprint, inner_names, simpler, spans, tied
+from .named import Value, arithmetic, dot, together
+from .score_call import Call, by_heads, condition
+from .views import Domain
+
+Names = Mapping[str, Domain]
+Evaluate = Callable[[Term, Call, Names], Value]
+# A softmax summed over the cells inside each cell of an axis.
+Weigh = Callable[[Softmax, Inside, Call, Names], Value]
+
+
+def reduced(term: Reduce, call: Call, names: Names, evaluate: Evaluate, weigh: Weigh) -> Value:
+    """The value of a reduction."""
+    term = _own(term, names)
+    heads = [binder for binder in term.binders if isinstance(binder, Heads)]
+    if heads:
+        rest = replace(term, binders=tuple(b for b in term.binders if not isinstance(b, Heads)))
+        plain = not rest.binders and rest.where is None
+        value = evaluate(rest.body, call, names) if plain else reduced(rest, call, names, evaluate, weigh)
+        return folds.heads(term.op, value, heads[0].group, call.q.shape[1:3])
+    if term.op == "mean":
+        total = reduced(replace(term, op="sum"), call, names, evaluate, weigh)
+        if term.where is not None:
+            count = replace(term, op="sum", body=Number(1.0))
+            return arithmetic("/", total, _at_least_one(reduced(count, call, names, evaluate, weigh)))
+        return arithmetic("/", total, _counts(term, call, names))
+    if (found := _without_factor(term, call)) is not None:
+        left, right, op = found
+        return arithmetic(op, reduced(left, call, names, evaluate, weigh), evaluate(right, call, names))
+
+    def leaf(term: Reduce, call: Call, names: Names, inner: Names) -> Value:
+        return _leaf(term, call, names, inner, evaluate, weigh)
+
+    return _pieces(term, call, names, {}, leaf)
+
+
+def _own(term: Reduce, names: Names) -> Reduce:
+    """Where a body mentions the very cell whose inside is run through, that is the cell the inner name lies in."""
+    for binder in term.binders:
+        if isinstance(binder, Inside) and binder.outer in free(term.body) | names_of(term.where or ir.Truth(True)):
+            around = next((b.size for b in term.binders if isinstance(b, Inside) and b.name == binder.outer), None)
+            ratio = (around or names[binder.outer].size) // binder.size
+            value = ir.Binary("//", ir.Var(binder.name), ir.Const(ratio)) if ratio > 1 else ir.Var(binder.name)
+            whole = replaced(replace(term, binders=()), binder.outer, value)
+            assert isinstance(whole, Reduce)
+            term = replace(whole, binders=term.binders)
+    return term
+
+
+def _at_least_one(value: Value) -> Value:
+    return replace(value, tensor=value.tensor.clamp(min=1))
+
+
+def _counts(term: Reduce, call: Call, names: Names) -> Value:
+    """How many items there are, for each cell of the axes that binders lie inside."""
+    inner = inner_names(term.binders, call, names)
+    known = {**names, **inner}
+    one = torch.ones((), dtype=call.exact, device=call.q.device)
+    out = Value(one.view(1, 1, 1))
+    chained = {binder.outer for binder in term.binders if isinstance(binder, Inside)}
+    for binder in term.binders:
+        if isinstance(binder, Inside) and binder.name not in chained:
+            domain, outer = inner[binder.name], binder.outer
+            while (above := next((b for b in term.binders if b.name == outer), None)) is not None:
+                assert isinstance(above, Inside)
+                outer, domain = above.outer, replace(domain, within=domain.within * inner[above.name].within)
+            held = folds.existing(domain, known[outer], one)
+            out = arithmetic("*", out, Value(held.view(1, 1, 1, -1), (outer,)))
+        elif not isinstance(binder, Inside):
+            out = replace(out, tensor=out.tensor * max(1, inner[binder.name].count))
+    return out
+
+
+def _without_factor(term: Reduce, call: Call) -> tuple[Reduce, Term, str] | None:
+    """A reduction, and what it is multiplied with or divided by afterwards, as it does not run with the binders."""
+    match term.body:
+        case Arithmetic("*" | "/" as op, left, right):
+            bound = {binder.name for binder in term.binders}
+            if _leaves(term.op, right, bound, call):
+                return replace(term, body=left), right, op
+            if op == "*" and _leaves(term.op, left, bound, call):
+                return replace(term, body=right), left, op
+        case _:
+            pass
+    return None
+
+
+def _leaves(op: str, factor: Term, bound: set[str], call: Call) -> bool:
+    """Whether a fold of products with a factor is the fold of the rest times it."""
+    match factor:
+        case Number(value):
+            return op == "sum" or value > 0
+        case Scale():
+            return op == "sum" or call.scale > 0
+        case _:
+            return op == "sum" and not free(factor) & bound
+
+
+def _pieces(
+    term: Reduce, call: Call, names: Names, cut: Names, leaf: Callable[[Reduce, Call, Names, Names], Value]
+) -> Value:
+    """The fold, cut along a free name or a plain binder where its map would be too large; `cut` narrows binders."""
+    inner = {**inner_names(term.binders, call, names), **cut}
+    if not _fits(term, call, names, inner):
+        fixed = tied(term.body, call)
+        fixed |= {b.outer for b in term.binders if isinstance(b, Inside) and b.name in fixed}
+        used = (free(term.body) | names_of(term.where or ir.Truth(True))) | free(term)
+        rows = [name for name in names if name in used and name not in fixed and names[name].count > 1]
+        if rows:
+            name = max(rows, key=lambda x: names[x].count)
+            parts = _cuts(term, call, names, inner, name)
+            found = (_pieces(term, replace(call, recent={}), {**names, name: part}, cut, leaf) for part in parts)
+            return folds.beside(list(found), name)
+        plain = [b.name for b in term.binders if not isinstance(b, Inside) and b.name not in fixed]
+        plain = [name for name in plain if inner[name].count > 1]
+        if plain:
+            name = max(plain, key=lambda x: inner[x].count)
+            parts = _cuts(term, call, names, inner, name)
+            found = (_pieces(term, replace(call, recent={}), names, {**cut, name: part}, leaf) for part in parts)
+            return folds.joined(term.op, list(found))
+    if term.where is not None and (runs := _runs(term, call, {**names, **inner})) is not None:
+        name, parts = runs
+        found = (leaf(term, call, names, {**inner, name: part}) for part in parts)
+        return folds.joined(term.op, list(found))
+    return leaf(term, call, names, inner)
+
+
+def _cuts(term: Reduce, call: Call, names: Names, inner: Names, name: str) -> tuple[Domain, ...]:
+    """Parts of a name's cells that fit, each a half of a half; as in calls of the same shape."""
+    key = (term, name, tuple(names.items()), tuple(inner.items()))
+    if key not in call.memory:
+        out: list[Domain] = []
+        left = [names[name] if name in names else inner[name]]
+        while left:
+            part = left.pop()
+            narrowed = {**names, name: part} if name in names else names
+            within = {**inner_names(term.binders, call, narrowed), **{x: d for x, d in inner.items() if not d.within}}
+            within = within if name in names else {**within, name: part}
+            if part.count == 1 or _fits(term, call, narrowed, within):
+                out.append(part)
+            else:
+                half = 1 << ((part.count - 1).bit_length() - 1)
+                left += [part.part(part.start + half, part.count - half), part.part(part.start, half)]
+        call.memory[key] = tuple(out)
+    return call.memory[key]
+
+
+def _fits(term: Reduce, call: Call, names: Names, inner: Names) -> bool:
+    """Whether the map behind a fold is small enough."""
+    if _contracts(term):
+        inner = {name: domain.part(domain.start, 1) for name, domain in inner.items()}
+    known = {**names, **inner}
+    if term.where is not None and (runs := _runs(term, call, known)) is not None:
+        name, parts = runs
+        known[name] = known[name].part(parts[0].start, max(part.count for part in parts))
+    size = max(footprint(term.body, call, known), condition_size(term.where, known))
+    return size * call.q.shape[0] * call.heads * call.exact.itemsize <= call.map_bytes
+
+
+def _contracts(term: Reduce) -> bool:
+    """Whether a fold is one product of matrices."""
+    inside = any(isinstance(binder, Inside) for binder in term.binders)
+    return term.op == "sum" and term.where is None and not inside and isinstance(term.body, Dot)
+
+
+def _runs(term: Reduce, call: Call, names: Names) -> tuple[str, tuple[Domain, ...]] | None:
+    """The longest binder that the condition limits, and the parts where it may hold."""
+    assert term.where is not None
+    fixed, mentioned = tied(term.body, call), names_of(term.where)
+    plain = [b.name for b in term.binders if not isinstance(b, Inside) and b.name in mentioned - fixed]
+    if not plain:
+        return None
+    name = max(plain, key=lambda x: names[x].count)
+    found = spans(term.where, name, call, names)
+    # Where it holds nowhere, one cell says what the rest looks like.
+    return name, found or (names[name].part(names[name].start, 1),)
+
+
+def _leaf(term: Reduce, call: Call, names: Names, inner: Names, evaluate: Evaluate, weigh: Weigh) -> Value:
+    """A fold that fits."""
+    known = {**names, **inner}
+    if _contracts(term):
+        assert isinstance(term.body, Dot)
+        left, right = evaluate(term.body.left, call, known), evaluate(term.body.right, call, known)
+        # A name that neither row depends on counts the product as often as it runs.
+        times = math.prod(inner[b.name].count for b in term.binders if b.name not in together(left, right))
+        run = tuple(b.name for b in term.binders if b.name in together(left, right))
+        found = dot(left, right, run)
+        return found if times == 1 else replace(found, tensor=found.tensor * times)
+    binders = term.binders
+    if term.op == "sum" and term.where is None and isinstance(term.body, Softmax):
+        along = next((b for b in binders if isinstance(b, Inside) and b.name == term.body.along), None)
+        if along and term.body.where is not None and _whole(along, call, names):
+            binders = tuple(binder for binder in binders if binder != along)
+            return _folded(replace(term, binders=binders), weigh(term.body, along, call, known), known)
+    body = evaluate(term.body, call, known)
+    if term.where is not None:
+        body = _where(term.where, body, term, call, known)
+    return _folded(term, body, known)
+
+
+def _whole(along: Inside, call: Call, names: Names) -> bool:
+    """Whether a softmax along a bound name is one along an axis, all of which the name runs through."""
+    axes = call.axis(along.name) and call.axis(along.outer)
+    return axes is not None and names[along.outer] == call.domain(along.outer)
+
+
+def _where(where: ir.Formula, body: Value, term: Reduce, call: Call, names: Names) -> Value:
+    """A body with what the fold leaves out where a condition fails."""
+    where = simpler(where, call, names)
+    if where == ir.Truth(True):
+        return body
+    axes = tuple(dict.fromkeys((*body.axes, *(name for name in names if name in names_of(where)))))
+    met = by_heads(condition(where, call, names, axes), len(axes))
+    x = body.over(axes)
+    neutral = folds.NEUTRAL[term.op]
+    return Value(torch.where(met[..., None] if body.vector else met, x, neutral), axes, body.vector)
+
+
+def _folded(term: Reduce, body: Value, names: Names) -> Value:
+    """A body reduced over each binder in turn, inner ones first."""
+    for binder in reversed(term.binders):
+        domain = names[binder.name]
+        if not isinstance(binder, Inside):
+            body = folds.plain(term.op, body, binder.name, domain.count)
+            continue
+        if binder.name not in body.axes:
+            axes = (*body.axes, binder.name)
+            shape = [-1] * (2 + len(axes)) + [domain.count] + [-1] * body.vector
+            body = Value(body.over(axes).expand(shape), axes, body.vector)
+        around = (binder.name, binder.outer)
+        fold = folds.descended if term.op == "descend" else None
+        outer = names[binder.outer]
+        body = fold(body, around, domain, outer) if fold else folds.cells(term.op, body, around, domain, outer)
+    return body
