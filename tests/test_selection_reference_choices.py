@@ -265,13 +265,14 @@ def test_fewer_queries() -> None:
     built = body(
         "causal\naxis I = q // 4\naxis J = k // 3\naxis D = q // 4 - k // 4\n"
         "input w[I, J]: float\ninput v[I, D]: float\n"
-        "keep (I, J) in top 5 by w[I, J]\nkeep D in top 1 by v[I, D]\nkeep J in top 1 by w[I, J] when w[I, 0] > 0.5"
+        "keep (I, J) in top 20% of total by w[I, J]\nkeep D in top 1 by v[I, D]\nkeep J in top 1 by w[I, J] when w[I, 0] > 0.5"
     )
     w, v = held("w", n, 6, 7), held("v", n, 6, 6)
 
     def wanted(b: int, h: int, t: int) -> set[int]:
         i, row = t // 4, w[b, h, t // 4].tolist()
         seen = {i: [j for j in range(7) if j * 3 <= min(20, i * 4 + 3)] for i in range(3, 6)}
+        # A share of all cells of the three rows of cells that there are.
         joint = best(5, w[b, h].flatten().tolist(), [i * 7 + j for i, row in seen.items() for j in row])
         band = best(1, v[b, h, i].tolist(), range(i + 1))
         own = best(1, row, seen[i]) if row[0] > 0.5 else set[int]()
