@@ -19,6 +19,8 @@ class Config:
     hopper: bool = False
     # Heads whose query tiles run side by side, so that long rows start first and K and V stay in L2.
     side_by_side: int = 1
+    # Query heads of a group whose rows lie in one tile, token by token: for the kernel they are one head.
+    pack: int = 1
     # For the model in `choose`: throughput against the specialised kernel with 128 x 128 tiles, and what a query
     # tile costs before and after its loop, in such tiles. From benchmarks/forward.py on an H100.
     rate: float = 1.0

@@ -136,7 +136,7 @@ def emit_place(kernel: Kernel) -> list[ast.stmt]:
     """Which query tile `i` of which batch element `b` and head `h` this program computes, longest rows first."""
     return statements(
         """
-count = tl.cdiv(m, BLOCK_M)
+count = tl.cdiv(ROWS, BLOCK_M)
 band = tl.program_id(0) // (SIDE * count)
 width = tl.minimum(SIDE, total_heads - band * SIDE)
 inside = tl.program_id(0) - band * SIDE * count
@@ -146,6 +146,7 @@ b = bh // heads
 h = bh % heads
 g = h // group
 """,
+        ROWS=row_count(kernel),
         BLOCK_M=constant(kernel.config.block_m),
         SIDE=constant(kernel.config.side_by_side),
     )
@@ -186,9 +187,17 @@ mix = tl.zeros([BLOCK_M, WIDE], tl.float32)
     ]
 
 
+def row_count(kernel: Kernel) -> ast.expr:
+    """How many rows the queries of a head have."""
+    return name("m") if kernel.config.pack == 1 else expression("m * P", P=constant(kernel.config.pack))
+
+
 def query_position(kernel: Kernel) -> ast.expr:
     """The positions of `rows`, as a column."""
-    return expression("rows[:, None]" if kernel.plan.shape.square else "(rows + off)[:, None]")
+    token = name("rows")
+    if kernel.config.pack > 1:
+        token = expression("(rows // P)", P=constant(kernel.config.pack))
+    return expression("T[:, None]" if kernel.plan.shape.square else "(T + off)[:, None]", T=token)
 
 
 def _tile_loops(kernel: Kernel) -> list[ast.stmt]:
@@ -316,15 +325,21 @@ scores = tl.where(MASK, scores, float("-inf"))
 
 def _epilogue(kernel: Kernel) -> list[ast.stmt]:
     """Rows that met no key give 0 and minus infinity."""
+    pack = kernel.config.pack
     return [
         *statements(
             """
 some = total > 0.0
 result = mix / tl.where(some, total, 1.0)[:, None]
-place = bh.to(tl.int64) * m + rows
+place = PLACE
 sums = tl.where(some, peak * LN2 + tl.log(tl.where(some, total, 1.0)), float("-inf"))
-tl.store(lse + place, sums, mask=rows < m)
+tl.store(lse + place, sums, mask=rows < ROWS)
 """,
+            PLACE=expression(
+                "bh.to(tl.int64) * m + rows" if pack == 1 else "(bh.to(tl.int64) * P + rows % P) * m + rows // P",
+                P=constant(pack),
+            ),
+            ROWS=row_count(kernel),
             LN2=ast.Constant(0.6931471805599453),
         ),
         *emit_store(kernel),

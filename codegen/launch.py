@@ -116,7 +116,7 @@ class Launcher:
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         lse = torch.empty(batch, heads, m, dtype=torch.float32, device=q.device)
         arguments = arguments_for(self, q, k, v, out, lse, scale, lists, tables)
-        grid = (-(-m // self.kernel.config.block_m) * batch * heads, 1, 1)
+        grid = (programs(self.kernel, batch, heads, m), 1, 1)
         if q.device.type != "cuda":
             self.function[grid](*arguments, **self.options)
             return out, lse
@@ -149,8 +149,14 @@ class Launcher:
         batch, heads, m, _ = q.shape
         extents = tuple((list(x.shape), _steps(x)) for x in (q, k, v, out))
         fixed = _fixed_arguments(self, q, k, lists, tables)
-        grid = (-(-m // self.kernel.config.block_m) * batch * heads, 1, 1)
+        grid = (programs(self.kernel, batch, heads, m), 1, 1)
         return Repeat(compiled, q.device.index, grid, extents, (batch, heads, m), tuple(fixed))
+
+
+def programs(kernel: Kernel, batch: int, heads: int, m: int) -> int:
+    """How many query tiles there are."""
+    pack = kernel.config.pack
+    return -(-m * pack // kernel.config.block_m) * batch * (heads // pack)
 
 
 @lru_cache(maxsize=512)
@@ -200,6 +206,7 @@ def _fixed_arguments(
     for name in launch.tables:
         table = tables[name]
         arguments += [table, table.shape[-1], table.stride(0) if table.ndim == 2 else 0]
+    heads //= launch.kernel.config.pack
     return [*arguments, k.shape[2], m, heads, heads // k.shape[1], batch * heads]
 
 

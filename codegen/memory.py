@@ -21,17 +21,25 @@ def parameters(tma: bool) -> tuple[str, ...]:
 
 
 def _holes(kernel: "Kernel", operand: str, tile: str, gathered: bool = False) -> dict[str, Hole]:
-    rows = kernel.config.block_m if operand in ("query", "out") else kernel.config.block_n
+    outer, pack = operand in ("query", "out"), kernel.config.pack
+    rows = kernel.config.block_m if outer else kernel.config.block_n
+    head, length = name("h" if outer else "g"), name("m" if outer else "n")
+    steps = "ROW.to(tl.int64) * ROW_STEP"
+    if outer and pack > 1:
+        head, length = expression("(h * P)", P=constant(pack)), expression("m * P", P=constant(pack))
+        steps = "(ROW // P).to(tl.int64) * ROW_STEP + (ROW % P).to(tl.int64) * HEAD_STEP"
+    names = {"ROW": f"{operand}_rows", "ROW_STEP": f"{operand}_row", "HEAD_STEP": f"{operand}_head"}
     return {
         "T": name(operand),
         "TILE": name(f"{operand}_tile"),
-        "HEAD": name("h" if operand in ("query", "out") else "g"),
+        "HEAD": head,
         "J": name(tile),
         "ROWS": constant(rows),
         "NUMBERS": name("keys") if gathered else expression("J * R + tl.arange(0, R)", J=name(tile), R=constant(rows)),
         "WIDE": constant(padded(kernel.head_dim)),
         "D": constant(kernel.head_dim),
-        "LENGTH": name("m" if operand in ("query", "out") else "n"),
+        "LENGTH": length,
+        "STEPS": expression(steps, **{key: name(title) for key, title in names.items()}, P=constant(pack)),
         "BATCH_STEP": name(f"{operand}_batch"),
         "HEAD_STEP": name(f"{operand}_head"),
         "ROW_STEP": name(f"{operand}_row"),
@@ -43,7 +51,7 @@ def _holes(kernel: "Kernel", operand: str, tile: str, gathered: bool = False) ->
 POINTERS = """
 BASE = T + b.to(tl.int64) * BATCH_STEP + HEAD.to(tl.int64) * HEAD_STEP
 ROW = NUMBERS
-BASE = BASE + ROW.to(tl.int64)[:, None] * ROW_STEP + tl.arange(0, WIDE)[None, :]
+BASE = BASE + (STEPS)[:, None] + tl.arange(0, WIDE)[None, :]
 """
 
 

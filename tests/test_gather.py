@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.gather_case import CAUSAL, FIRST, Case, pairs, shuffled, some
+from weft import selection_grouped
 from weft.codegen import columns as columns_module
 from weft.codegen.select_plan import place_of
 from weft.codegen.select_tiles import Cells, aligned, tiles_of
 from weft.compiler.ir import Binary, Compare, Const, Not, Read, Var
 from weft.compiler.plan import Tiling
+from weft.selection_grouped import agree
 from weft.selection_tiles import work_of
 
 NEAR = Compare("<", Binary("-", Var("q"), Var("k")), Const(30))
@@ -124,3 +126,20 @@ def test_places_far_from_what_is_chosen_are_not_visited() -> None:
     for i in range(16):
         near = {i // 2 * 2, i // 2 * 2 + 1, first}
         assert set(found[i].nonzero()[:, 0].tolist()) == near
+
+
+@pytest.mark.parametrize("fewest", [1, 1 << 30])
+@pytest.mark.parametrize(("heads", "groups"), [(4, 2), (4, 1), (2, 2), (6, 2)])
+def test_queries_that_choose_alone(heads: int, groups: int, fewest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads of a group share a tile where they agree and are a power of two; tiles of 16 rows, or large ones."""
+    monkeypatch.setattr(selection_grouped, "FEWEST_ROWS", fewest)
+    n, group = 67, heads // groups
+    shape = (2, groups, n)
+    for made in ([some(shape, 1, 16, 0.1), some(shape, 16, 1, 0.02)], [some(shape, 3, 5, 0.1)]):
+        cells = tuple(replace(one, kept=one.kept.repeat_interleave(group, 1)) for one in made)
+        case = Case(n, heads, groups, 2, cells, keeps=(FIRST,))
+        assert agree(case.job, list(cells)) == (group in (2, 4))
+        case.check("triton", 1e-5)
+    odd = Case(n, heads, groups, 2, (some((2, heads, n), 1, 8, 0.1),))
+    assert not agree(odd.job, list(odd.cells))
+    odd.check("triton", 1e-5)

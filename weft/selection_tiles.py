@@ -213,8 +213,9 @@ def _on_device(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from .codegen.choose import UNEVEN_HEADS
     from .codegen.forward import Kernel
-    from .codegen.launch import DTYPES, launcher
+    from .codegen.launch import DTYPES, architecture, launcher
     from .codegen.select_tiles import device_lists
+    from .selection_grouped import cost, grouped
 
     if scale <= 0:
         # The kernels take the largest score before scaling, which needs a positive scale.
@@ -222,6 +223,9 @@ def _on_device(
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     dtype = DTYPES[q.dtype]
     config, work = _gathering(job, cells, q, dtype, backend, places) or _tiling(job, cells, (q, k, v), dtype, backend)
+    small = grouped(job, cells, architecture(q.device), dtype, q.shape[3]) if backend != "hopper" else None
+    if small and cost(*small) < cost(config, work):
+        config, work = small
     config = replace(config, side_by_side=UNEVEN_HEADS)
     batched = tuple(work.batched) if q.shape[0] > 1 else ()
     tables = work.shared | (work.batched if batched else {name: table[0] for name, table in work.batched.items()})
