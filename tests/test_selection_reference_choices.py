@@ -265,7 +265,8 @@ def test_fewer_queries() -> None:
     built = body(
         "causal\naxis I = q // 4\naxis J = k // 3\naxis D = q // 4 - k // 4\n"
         "input w[I, J]: float\ninput v[I, D]: float\n"
-        "keep (I, J) in top 20% of total by w[I, J]\nkeep D in top 1 by v[I, D]\nkeep J in top 1 by w[I, J] when w[I, 0] > 0.5"
+        "keep (I, J) in top 20% of total by w[I, J]\nkeep D in top 1 by v[I, D]\n"
+        "keep J in top 1 by w[I, J] when w[I, 0] > 0.5"
     )
     w, v = held("w", n, 6, 7), held("v", n, 6, 6)
 
