@@ -13,7 +13,7 @@ def only_densely(program: Program) -> str:
     required = Mask("", tuple(clause for clause in program.limits.clauses if clause.kind == "require")).formula
     if any(read.table in orders for read in reads(required)):
         return "a condition on all pairs that reads places of an order"
-    return next(filter(None, map(_alone, every_term(program))), "")
+    return next((why for term in every_term(program) if (why := _alone(term))), "")
 
 
 def _alone(term: Term) -> str:

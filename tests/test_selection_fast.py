@@ -65,6 +65,10 @@ def check(pattern: weft.Pattern, n: int, m: int, monkeypatch: pytest.MonkeyPatch
         torch.testing.assert_close(out, right, rtol=1e-9, atol=1e-9)
 
 
+def test_every_shipped_selection_is_here() -> None:
+    assert sorted(SMALL) == sorted(path.stem for path in (PATTERNS / "selection").glob("*.sparse"))
+
+
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (63, 63), (100, 100), (201, 201), (130, 1), (150, 45)])
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_shipped(name: str, n: int, m: int, monkeypatch: pytest.MonkeyPatch) -> None:

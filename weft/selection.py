@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .compiler.ir import Clause
-from .compiler.judge_program import only_densely
+from .compiler.dense_only import only_densely
+from .compiler.ir import Binary, Clause, Compare, Const, Expr, Var
 from .compiler.plan import Shape, Tiling
-from .compiler.selection import Program
+from .compiler.selection import Axis, Program
+from .compiler.walk import rewrite, substitute
 from .tensors import TensorError, host_inputs
 
 if TYPE_CHECKING:
     import torch
 
-    from .codegen.select_tiles import Cells, Tiles
+    from .codegen.select_tiles import Cells, Places, Tiles
     from .compiler.tables import Ints
     from .pattern import Pattern
 
@@ -33,6 +34,8 @@ class Job:
     n: int
     device: torch.device
     statics: Mapping[str, Ints]
+    # Queries, which are the last tokens.
+    m: int
 
     def tiles(self, clauses: tuple[Clause, ...], tiling: Tiling) -> Tiles:
         """The tiles of static clauses, remembered: listing them takes longer than attending to them."""
@@ -47,50 +50,111 @@ class Job:
 
 def job_of(pattern: Pattern, program: Program, q: torch.Tensor, k: torch.Tensor, inputs: Mapping[str, Any]) -> Job:
     """The job of a call; raises TensorError."""
-    n = q.shape[2]
-    if k.shape[2] != n:
-        message = f"selections need as many queries as keys, not {n} and {k.shape[2]}"
+    m, n = q.shape[2], k.shape[2]
+    if m > n:
+        message = f"{m} queries are more than {n} keys, and they are the last tokens"
         raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): {message}")
-    read = {table.source for table in program.limits.tables if table.source}
+    # An order's places come with its scores.
+    given_tables = tuple(table for table in program.limits.tables if table.kind != "order")
+    read = {table.source for table in given_tables if table.source}
     known = (*(given.name for given in program.givens), *sorted(read))
     for name in inputs:
         if name not in known:
             wanted = ", ".join(known) or "none"
             raise TensorError(f"pattern `{pattern.name}` has no input `{name}` (its inputs: {wanted})")
     given = {name: inputs[name] for name in read if name in inputs}
-    statics = host_inputs(pattern, program.limits, given, n, n, q.shape[1])
+    statics = host_inputs(pattern, replace(program.limits, tables=given_tables), given, n, m, q.shape[1])
     shape = Shape(True, q.shape[1], k.shape[1], bits=max(20, (n - 1).bit_length()))
-    return Job(pattern, program, shape, n, q.device, statics)
+    return Job(pattern, program, shape, n, q.device, statics, m)
+
+
+def with_all_queries(job: Job) -> Job:
+    """The job where all tokens ask, of which those before the last m keep nothing."""
+    if job.m == job.n:
+        return job
+
+    def known(expr: Expr) -> Expr:
+        return substitute(expr, "m", Const(job.m))
+
+    def all_of(clauses: tuple[Clause, ...]) -> tuple[Clause, ...]:
+        return tuple(replace(clause, formula=rewrite(clause.formula, known)) for clause in clauses)
+
+    asking = Compare(">=", Var("q"), Binary("-", Var("n"), Const(job.m)))
+    asks = Clause("require", asking, "queries are the last tokens")
+    limits = replace(job.program.limits, clauses=(*all_of(job.program.limits.clauses), asks))
+    return replace(job, program=replace(job.program, limits=limits, keeps=all_of(job.program.keeps)), m=job.n)
 
 
 def select(
     job: Job, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, inputs: Mapping[str, Any]
 ) -> list[Cells]:
     """What each choice of a pattern keeps for these tensors."""
-    from .codegen.scores import call_of
-    from .codegen.select import chosen_cells
-    from .codegen.select_tiles import Cells
+    return select_places(job, q, k, v, scale, inputs)[0]
 
-    program = job.program
+
+def select_places(
+    job: Job, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, inputs: Mapping[str, Any]
+) -> tuple[list[Cells], Places | None]:
+    """What each choice of a pattern keeps for these tensors, and where its order puts keys."""
+    from .codegen.orders import placed
+    from .codegen.scores import call_of
+    from .codegen.select import chosen_cells, keep, map_bytes
+    from .codegen.select_tiles import Cells, Places
+
+    program, every = job.program, with_all_queries(job)
     # A drop takes pairs away from what is kept, not cells from what is ranked.
-    required = tuple(clause for clause in program.limits.clauses if clause.kind == "require")
-    call = call_of(program, q, k, v, scale, givens(job.pattern, program, q, inputs))
-    sizes = {axis.name: axis.size for axis in program.axes}
+    required = tuple(clause for clause in every.program.limits.clauses if clause.kind == "require")
+    room = map_bytes(k, v)
+    key = ("selection", program, q.shape, k.shape, q.dtype, room, q.device)
+    call = call_of(
+        program,
+        q,
+        k,
+        v,
+        scale,
+        givens(job.pattern, program, q, inputs, job.n),
+        tables=tables(job),
+        map_bytes=room,
+        tiles=lambda query, cell: every.tiles(required, Tiling(query, cell)).touched,
+        chooser=keep,
+        memory={} if job.statics else job.pattern.remember(key, dict),
+    )
+    call = placed(call)
+    axes = {axis.name: axis for axis in program.axes}
     out: list[Cells] = []
     for choice in program.choices:
-        query, key = (sizes[axis] if axis else job.n for axis in (choice.query, choice.key))
-        possible = job.tiles(required, Tiling(query, key)).touched
-        out.append(Cells(chosen_cells(choice, call, possible), query, key))
-    return out
+        axis = axes[choice.key] if choice.key else Axis("", "k", job.n)
+        kind = "p" if axis.order else "d" if axis.side == "d" else "k"
+        query = axes[choice.query].size if choice.query else job.n
+        out.append(Cells(chosen_cells(choice, call), query, axis.size, kind))
+    found = next((Places(x.key_of.flatten(1, 2), x.place_of.flatten(1, 2)) for x in call.orders.values()), None)
+    return out, found
 
 
-def givens(pattern: Pattern, program: Program, q: torch.Tensor, inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def tables(job: Job) -> dict[str, torch.Tensor]:
+    """The tables that conditions over cells may read, but for places of an order."""
+    import torch
+
+    from .compiler.tables import table_values
+
+    values = {
+        table.name: table_values(table, job.statics, job.n, job.m, job.shape)
+        for table in job.program.limits.tables
+        if table.kind != "order"
+    }
+    return {name: torch.as_tensor(array).to(job.device) for name, array in values.items()}
+
+
+def givens(
+    pattern: Pattern, program: Program, q: torch.Tensor, inputs: Mapping[str, Any], n: int
+) -> dict[str, torch.Tensor]:
     """The numbers given for cells, checked; raises TensorError."""
     import torch
 
     known = {given.name: given for given in program.givens}
-    batch, heads, n, _ = q.shape
-    counts = {axis.name: -(-n // axis.size) for axis in program.axes}
+    batch, heads, m, _ = q.shape
+    counts = {axis.name: axis.count or -(-n // axis.size) for axis in program.axes}
+    counts |= {axis.name: min(axis.last, m if axis.side == "q" else n) for axis in program.axes if axis.last}
     out: dict[str, torch.Tensor] = {}
     for name, given in known.items():
         wanted = [counts[axis] for axis in given.axes]
@@ -138,12 +202,15 @@ def attention_by_selection(
         try:
             if backend == "reference" or reason:
                 return _dense(job, q, k, v, scale, inputs)
-            cells = select(job, q, k, v, scale, inputs)
+            cells, places = select_places(job, q, k, v, scale, inputs)
         except ValueError as error:
             raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): {error}") from error
     from .selection_tiles import attend
 
-    return attend(job, cells, q, k, v, scale, backend, tf32)
+    before = job.n - job.m
+    q = torch.nn.functional.pad(q, (0, 0, before, 0)) if before else q
+    out, lse = attend(with_all_queries(job), cells, q, k, v, scale, backend, tf32, places)
+    return out[:, :, before:], lse[:, :, before:]
 
 
 def _dense(
@@ -155,6 +222,6 @@ def _dense(
     from .codegen.select_reference import selected
 
     statics = {name: torch.from_numpy(array).to(q.device) for name, array in job.statics.items()}
-    given = statics | givens(job.pattern, job.program, q, inputs)
+    given = statics | givens(job.pattern, job.program, q, inputs, job.n)
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     return attend_dense(q, k, v, selected(job.program, q, k, v, scale, given, dtype=exact), scale)
