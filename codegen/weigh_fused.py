@@ -66,8 +66,8 @@ class Ratios:
 class Weighing:
     """`out[I, J]` = the sum over i in I, j in J of softmax_j(factor * sum over r < steps of L_i,r . R_j,r).
 
-    A softmax is among the columns that exist and where the condition holds; rows in which nothing holds are 0. Cells I
-    and J count from `start`.
+    A softmax is among the columns that exist and where the condition holds; rows in which nothing holds are 0. I holds
+    the rows I * ratios.rows .. that exist, from the one of `left.start` on; J the columns from `right.start` on.
     """
 
     left: Fold
@@ -117,20 +117,21 @@ def fused_sums(one: Weighing, config: Config | None = None, room: int = ROOM) ->
         alone = replace(one, left=left, right=right, ratios=replace(one.ratios, heads=False))
         found = fused_sums(alone, config, room).unflatten(1, (groups, heads)).squeeze(3)
         return found.sum(2, keepdim=True) if one.ratios.heads else found
-    rows, columns = (
-        max(1, min(pair)) for pair in ((one.ratios.rows, one.left.count), (one.ratios.columns, one.right.count))
-    )
+    columns = max(1, min(one.ratios.columns, one.right.count))
     left, right = (replace(fold, x=fold.x.expand(batch, groups, *fold.x.shape[2:])) for fold in (one.left, one.right))
-    one = replace(one, left=left, right=right, ratios=replace(one.ratios, rows=rows, columns=columns))
-    cells, ends = -(-left.count // rows), -(-right.count // columns)
+    one = replace(one, left=left, right=right, ratios=replace(one.ratios, columns=columns))
+    rows = one.ratios.rows
+    cells = -(-(left.start + left.count) // rows) - left.start // rows if left.count else 0
+    ends = -(-right.count // columns)
     config = config or _configuration(one)
     # A group of more columns than a tile has is cut into parts.
     parts = -(-columns // config.block_n)
     size = (batch * groups, 1 if one.ratios.heads else heads, cells, ends * parts)
     out = torch.zeros(size, dtype=torch.float32, device=left.x.device)
     if out.numel():
-        for lead, leads, first, last in _chunks(batch * groups, cells, 4 * heads * rows * ends * parts, room):
-            _run(one, config, parts, out[lead : lead + leads, :, first:last], lead, first)
+        cell_bytes = 4 * heads * min(rows, left.count) * ends * parts
+        for lead, leads, first, last in _chunks(batch * groups, cells, cell_bytes, room):
+            _run(one, config, parts, out[lead : lead + leads, :, first:last], lead, left.start // rows + first)
     found = out.view(batch, groups, *size[1:3], ends, parts)
     return found[..., 0] if parts == 1 else found.sum(-1)
 
@@ -164,9 +165,9 @@ def _seen(one: Weighing, begin: int, rows: int) -> int:
 
 def _run(one: Weighing, config: Config, parts: int, out: torch.Tensor, lead: int, first: int) -> None:
     """Some groups' cells I from `first` on: `out` [batch and group, heads or 1, cells I, parts of cells J]."""
-    left, ratios = one.left, one.ratios
-    heads, begin = left.x.shape[2], left.start + first * ratios.rows
-    rows = min(left.start + left.count - begin, out.shape[2] * ratios.rows)
+    left, ratios, heads = one.left, one.ratios, one.left.x.shape[2]
+    begin = max(left.start, first * ratios.rows)
+    rows = min(left.start + left.count, (first + out.shape[2]) * ratios.rows) - begin
     columns = _seen(one, begin, rows)
     if not columns:
         return
@@ -192,7 +193,7 @@ def _run(one: Weighing, config: Config, parts: int, out: torch.Tensor, lead: int
         second_kernel: Any = kernels.cell_sums
         block = min(GATHERED, 1 << (pieces - 1).bit_length())
         grid = (out.shape[0] * out.shape[1] * out.shape[2], -(-pieces // block))
-        counts = (heads, rows, out.shape[2], ratios.rows, tiles_n, pieces)
+        counts = (heads, rows, out.shape[2], ratios.rows, begin - first * ratios.rows, tiles_n, pieces)
         second_kernel[grid](sums, shares, out, out.stride()[:3], *counts, per_tile, ratios.heads, block)
 
 

@@ -110,21 +110,23 @@ def piece_sums(
     tl.store(totals + mine * tiles_n + tile_n, total, mask=flat < heads * rows)
 
 
-@triton.jit(do_not_specialize=["heads", "rows", "cells", "ratio", "tiles_n", "pieces", "out_steps"])
+@triton.jit(do_not_specialize=["heads", "rows", "cells", "ratio", "front", "tiles_n", "pieces", "out_steps"])
 def cell_sums(
-    sums, shares, out, out_steps, heads, rows, cells, ratio, tiles_n, pieces,
+    sums, shares, out, out_steps, heads, rows, cells, ratio, front, tiles_n, pieces,
     PER_TILE: tl.constexpr, SUM_HEADS: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """Sums over the rows of one cell I: pieces times their tile's share of the row. What tiles skipped is not read."""
     kept = 1 if SUM_HEADS else heads
     lead, cell = tl.program_id(0) // (kept * cells), tl.program_id(0) % cells
     head = tl.program_id(0) // cells % kept
+    # The first cell may have rows that are not there.
+    begin = cell * ratio - front
     place = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
     there = place < pieces
     found = tl.zeros([BLOCK_P], tl.float32)
     for each in range(head, heads if SUM_HEADS else head + 1):
         first = (lead.to(tl.int64) * heads + each) * rows
-        for i in range(cell * ratio, tl.minimum(cell * ratio + ratio, rows)):
+        for i in range(tl.maximum(begin, 0), tl.minimum(begin + ratio, rows)):
             share = tl.load(shares + (first + i) * tiles_n + place // PER_TILE, mask=there, other=0.0)
             used = there & (share != 0.0)
             found += share * tl.load(sums + (first + i) * tiles_n * PER_TILE + place, mask=used, other=0.0)

@@ -31,6 +31,9 @@ from ..compiler.walk import parts
 from .views import affine, variables
 from .weigh_fused import Affine
 
+# n and m.
+Known = Mapping[str, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -69,7 +72,6 @@ class Match:
     rows: Inside | Last | Whole | None = None
     columns: Inside | None = None
     heads: bool = False
-    mean: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +86,18 @@ class _Product:
     below: Below | None = None
 
 
-def matched(term: Term, program: Program, n: int) -> Match | None:
-    """The description of a term for n tokens, if it is one that the fused kernels compute."""
+def matched(term: Term, program: Program, n: int, m: int) -> Match | None:
+    """The description of a term for n tokens and m queries, if it is one that the fused kernels compute."""
+    known = {"n": n, "m": m}
     match term:
         case Softmax():
-            return _softmax(term, program, n, {})
-        case Reduce("sum" | "mean" as op, binders, body, None):
+            return _softmax(term, program, known, {})
+        case Reduce("sum", binders, body, None):
             names = dict[str, str]()
             if isinstance(body, Read) and (score := _score(body, program)):
                 body, names = score.value, _renamed(score.axes, body, {})
-            found = _softmax(body, program, n, names) if isinstance(body, Softmax) else None
-            return found and _summed(replace(found, mean=op == "mean"), binders)
+            found = _softmax(body, program, known, names) if isinstance(body, Softmax) else None
+            return found and _summed(found, binders)
         case _:
             return None
 
@@ -107,20 +110,20 @@ def _summed(found: Match, binders: tuple[Binder, ...]) -> Match | None:
                 found = replace(found, columns=binder)
             case Inside(name) | Last(name) | Whole(name) if name == found.query and found.rows is None:
                 found = replace(found, rows=binder)
-            case Heads(True) if not found.heads and not found.mean:
+            case Heads(True) if not found.heads:
                 found = replace(found, heads=True)
             case _:
                 return None
     return found
 
 
-def _softmax(term: Softmax, program: Program, n: int, names: Mapping[str, str]) -> Match | None:
+def _softmax(term: Softmax, program: Program, known: Known, names: Mapping[str, str]) -> Match | None:
     axis = next((axis for axis in program.axes if axis.name == term.along), None)
     along = names.get(term.along, term.along)
     product = _product(term.body, program, names)
     if axis is None or product is None:
         return None
-    first, second = (_side(side, product, n, bool(axis.order)) for side in (product.left, product.right))
+    first, second = (_side(side, product, known, bool(axis.order)) for side in (product.left, product.right))
     if first is None or second is None:
         return None
     (query, left), (key, right) = (second, first) if first[0] == along else (first, second)
@@ -128,7 +131,7 @@ def _softmax(term: Softmax, program: Program, n: int, names: Mapping[str, str]) 
         return None
     where = None
     if term.where is not None:
-        where = _condition(term.where, query, along, names, n)
+        where = _condition(term.where, query, along, names, known)
         if where is None:
             return None
     steps = product.below.count if product.below else 1
@@ -171,7 +174,7 @@ def _renamed(axes: tuple[str, ...], term: Read, names: Mapping[str, str]) -> dic
     return {axis: names.get(index, index) for axis, index in zip(axes, indices, strict=True)}
 
 
-def _side(term: Term, product: _Product, n: int, places: bool) -> tuple[str, Tokens | Made] | None:
+def _side(term: Term, product: _Product, known: Known, places: bool) -> tuple[str, Tokens | Made] | None:
     """The name that rows depend on, as it is called outside, and the rows. Tokens by place are looked up one by one."""
     r = product.below.name if product.below else ""
     own = free(term) - {r}
@@ -179,20 +182,20 @@ def _side(term: Term, product: _Product, n: int, places: bool) -> tuple[str, Tok
         return None
     (name,) = own
     outside = product.names.get(name, name)
-    steps = _linear(term.index, n) if isinstance(term, Row) and not places else None
+    steps = _linear(term.index, known) if isinstance(term, Row) and not places else None
     if isinstance(term, Row) and steps and steps.get(name) and steps.keys() <= {name, r, ""}:
         return outside, Tokens(term.source, steps[name], steps.get(r, 0) if r else 0, steps.get("", 0))
     return None if r else (outside, Made(term, name))
 
 
-def _condition(where: ir.Formula, query: str, along: str, names: Mapping[str, str], n: int) -> Affine | None:
+def _condition(where: ir.Formula, query: str, along: str, names: Mapping[str, str], known: Known) -> Affine | None:
     """A comparison of cell numbers, the key's on the left."""
     match where:
         case ir.And((one,)):
-            return _condition(one, query, along, names, n)
+            return _condition(one, query, along, names, known)
         case ir.Compare("<=" | "<" | ">=" | ">" as op, left, right):
             low, high = (left, right) if op in ("<=", "<") else (right, left)
-            steps = _linear(ir.Binary("-", low, high), n)
+            steps = _linear(ir.Binary("-", low, high), known)
             if steps is None:
                 return None
             steps = {names.get(name, name): factor for name, factor in steps.items() if factor}
@@ -204,15 +207,14 @@ def _condition(where: ir.Formula, query: str, along: str, names: Mapping[str, st
             return None
 
 
-def _linear(expr: ir.Expr, n: int) -> dict[str, int] | None:
+def _linear(expr: ir.Expr, known: Known) -> dict[str, int] | None:
     """An integer as factors by name and a constant under ""; what is made of the lengths alone is a constant."""
-    known = {"n": n, "m": n}
-    if all(not isinstance(part, ir.Read) for part in parts(expr)):
-        return affine(_folded(expr, known), known)
-    return None
+    if any(isinstance(part, ir.Read) for part in parts(expr)):
+        return None
+    return affine(_folded(expr, known), known)
 
 
-def _folded(expr: ir.Expr, known: Mapping[str, int]) -> ir.Expr:
+def _folded(expr: ir.Expr, known: Known) -> ir.Expr:
     if set(variables(expr)) <= known.keys():
         return ir.Const(int(number(expr, known, {}, INTEGERS)))
     match expr:

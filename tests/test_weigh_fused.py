@@ -34,6 +34,8 @@ def plainly(one: Weighing) -> torch.Tensor:
         holds = one.where.key * j <= one.where.query * i + one.where.offset
         scores = scores.masked_fill(~holds, float("-inf"))
     weights = torch.softmax(scores, -1).nan_to_num(0.0)
+    # The rows of the first cell that are not there.
+    weights = torch.nn.functional.pad(weights, (0, 0, one.left.start % one.ratios.rows, 0))
     out = summed(summed(weights, 3, one.ratios.rows), 4, one.ratios.columns)
     return out.sum(2, keepdim=True) if one.ratios.heads else out
 
@@ -125,7 +127,7 @@ def weighings(draw: st.DrawFn) -> Weighing:
     batch, groups, heads = draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(st.integers(1, 3))
     kinds = draw(st.sampled_from(KINDS)), draw(st.sampled_from(KINDS))
     cells, ratio = -(-n // steps), draw(st.integers(1, 9))
-    start = ratio * draw(st.integers(0, (cells - 1) // ratio))
+    start = draw(st.integers(0, cells - 1))
     q, k = rows((batch, groups, heads, n, d), kinds[0], n), rows((1, groups, 1, n, d), kinds[1], n + 1)
     left = Fold(q, start, draw(st.integers(1, cells - start)), steps, draw(st.sampled_from((1, -1))), steps // 2)
     right = Fold(k, 0, cells, draw(st.integers(1, 4)), 1, draw(st.integers(-3, 3)))

@@ -8,15 +8,16 @@ import torch
 
 from weft.codegen import weigh_call
 from weft.codegen.named import Value
-from weft.codegen.scores import call_of, evaluate, inner_domain
+from weft.codegen.score_call import Call
+from weft.codegen.scores import call_of, evaluate
 from weft.codegen.views import Domain
-from weft.codegen.weigh_call import Sources, fused
+from weft.codegen.weigh_call import fused
 from weft.codegen.weigh_fused import Affine
 from weft.codegen.weigh_match import Made, Match, Tokens, matched
 from weft.compiler import ir
 from weft.compiler.lower_selection import lower_selection
 from weft.compiler.plan import Shape
-from weft.compiler.selection import Dot, Heads, Inside, Last, Program, Read, Reduce, Row, Softmax, Term
+from weft.compiler.selection import Dot, Heads, Inside, Program, Read, Reduce, Row, Softmax, Term
 from weft.dsl.loader import load_text
 
 AXES = "axis i = q // 4\naxis j = k // 4\naxis I = q // 8\naxis J = k // 16\n"
@@ -32,7 +33,7 @@ def program(scores: str) -> Program:
 
 def last(scores: str, n: int = 100) -> Match | None:
     built = program(scores)
-    return matched(built.scores[-1].value, built, n)
+    return matched(built.scores[-1].value, built, n, n)
 
 
 def test_antidiagonals() -> None:
@@ -92,19 +93,15 @@ def test_what_is_something_else(scores: str) -> None:
     assert last(scores) is None
 
 
-def sources(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def call_for(built: Program, n: int, m: int) -> Call:
     generator = torch.Generator().manual_seed(n)
-    return tuple(torch.randn(2, heads, n, 16, generator=generator) for heads in (4, 2, 2))  # pyright: ignore[reportReturnType]
+    q, k, v = (torch.randn(2, *size, 16, generator=generator) for size in ((4, m), (2, n), (2, n)))
+    return call_of(built, q, k, v, 0.25, {})
 
 
-def by_kernel(term: Term, built: Program, names: Mapping[str, Domain], rows: tuple[torch.Tensor, ...]) -> Value:
-    call = call_of(built, *rows, 0.25, {})  # pyright: ignore[reportArgumentType, reportCallIssue]
-    binders = term.binders if isinstance(term, Reduce) else ()
-    inside = {b.name: inner_domain(b, call, names) for b in binders if not isinstance(b, Heads)}
-    found = fused(
-        *(term, built, Sources(call.q, call.k, call.v, 0.25), names, inside),
-        lambda inner, cells: evaluate(inner, call, cells),
-    )
+def by_kernel(term: Term, call: Call, names: Mapping[str, Domain]) -> Value:
+    assert isinstance(term, Reduce | Softmax)
+    found = fused(term, call, names, evaluate)
     assert found is not None
     return found
 
@@ -120,7 +117,7 @@ def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("anywhere")
-@pytest.mark.parametrize("n", [3, 61])
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (61, 61), (61, 27)])
 @pytest.mark.parametrize(
     "scores",
     [
@@ -128,59 +125,50 @@ def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
         SCORE + "let w[i, J] = sum(j in J) softmax(s[i, j] over j where j <= i)",
         MEANS + "let w[I, J] = softmax(a[I] . b[J] * scale over J where J * 16 < (I + 1) * 8)",
         MEANS + "let w[q, J] = softmax(Q[q] . b[J] * scale over J where J * 16 + 15 <= q)",
+        "axis t = last 5 of q\nlet w[j] = sum(t) softmax(Q[t] . K[j * 4] over j where j * 4 <= t)",
+        "let w[j] = sum(t in last 5 of q) softmax(Q[t] . K[j * 4] over j where j * 4 <= t)",
     ],
 )
-def test_values_are_the_evaluators(scores: str, n: int) -> None:
-    built, rows = program(scores), sources(n)
-    score, call = built.scores[-1], call_of(built, *rows, 0.25, {})
+def test_values_are_the_evaluators(scores: str, n: int, m: int) -> None:
+    built = program(scores)
+    score, call = built.scores[-1], call_for(built, n, m)
     names = {axis: call.domain(axis) for axis in score.axes}
-    some = next(iter(names))
-    for first in {0, names[some].count // 2}:
-        names[some] = Domain(first, names[some].count - first, names[some].size)
+    first, whole = score.axes[0], names[score.axes[0]]
+    for start in {0, whole.count // 2} if len(names) > 1 else {0}:
+        names[first] = whole.part(whole.start + start, whole.count - start)
         right = evaluate(score.value, call, names).over(score.axes)
-        got = by_kernel(score.value, built, names, rows).over(score.axes)
+        got = by_kernel(score.value, call, names).over(score.axes)
         torch.testing.assert_close(got, right, rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.usefixtures("anywhere")
-@pytest.mark.parametrize("op", ["sum", "mean"])
-def test_the_last_queries(op: str) -> None:
-    built, rows = (
-        program(f"let w[j] = {op}(t in last 5 of q) softmax(Q[t] . K[j * 4] over j where j * 4 <= t)"),
-        sources(18),
-    )
-    call = call_of(built, *rows, 0.25, {})
-    value, names = built.scores[-1].value, {"j": call.domain("j")}
-    assert isinstance(value, Reduce) and value.binders == (Last("t", "q", 5),)
-    torch.testing.assert_close(
-        by_kernel(value, built, names, rows).over(("j",)),
-        evaluate(value, call, names).over(("j",)),
-        rtol=2e-5,
-        atol=2e-6,
-    )
-
-
-@pytest.mark.usefixtures("anywhere")
 def test_heads_of_a_group() -> None:
-    built, rows = program(WEIGHTS), sources(61)
-    value, call = built.scores[-1].value, call_of(built, *rows, 0.25, {})
+    built = program(WEIGHTS)
+    value, call = built.scores[-1].value, call_for(built, 61, 61)
     assert isinstance(value, Reduce)
     names = {axis: call.domain(axis) for axis in ("I", "J")}
-    alone = by_kernel(value, built, names, rows).tensor
-    together = by_kernel(Reduce("sum", (Heads(True), *value.binders), value.body), built, names, rows).tensor
+    alone = by_kernel(value, call, names).tensor
+    together = by_kernel(Reduce("sum", (Heads(True), *value.binders), value.body), call, names).tensor
     torch.testing.assert_close(together, alone.sum(2, keepdim=True))
 
 
+@pytest.mark.usefixtures("anywhere")
+def test_part_of_a_softmax_is_left_to_the_evaluator() -> None:
+    built = program(WEIGHTS)
+    value, call = built.scores[-1].value, call_for(built, 61, 61)
+    assert isinstance(value, Reduce)
+    assert fused(value, call, {"I": call.domain("I"), "J": call.domain("J").part(1, 2)}, evaluate) is None
+
+
 def test_nothing_is_fused_on_a_cpu() -> None:
-    built, rows = program(WEIGHTS), sources(18)
-    call = call_of(built, *rows, 0.25, {})
-    names = {axis: call.domain(axis) for axis in ("I", "J")}
-    with pytest.raises(AssertionError):
-        by_kernel(built.scores[-1].value, built, names, rows)
+    built = program(WEIGHTS)
+    value, call = built.scores[-1].value, call_for(built, 18, 18)
+    assert isinstance(value, Reduce)
+    assert fused(value, call, {axis: call.domain(axis) for axis in ("I", "J")}, evaluate) is None
 
 
 def test_a_row_that_depends_on_the_head_is_no_run_of_tokens() -> None:
     built = program(MEANS)
     rows = Row("Q", ir.Var("q")), Row("K", ir.Binary("+", ir.Var("k"), ir.Var("h")))
-    found = matched(Softmax(Dot(*rows), "k", None), built, 9)
+    found = matched(Softmax(Dot(*rows), "k", None), built, 9, 9)
     assert found and found.left == Tokens("Q", 1, 0, 0) and found.right == Made(rows[1], "k")
