@@ -7,7 +7,7 @@ import torch
 
 import weft
 from tests.brute import PATTERNS
-from tests.test_selection_prefill import GROUPS, HEADS, WIDTH, tensors
+from tests.test_selection_prefill import GROUPS, HEADS, KINDS, SCALE, WIDTH, kept, tensors
 
 SMALL: dict[str, dict[str, Any]] = {
     "pbs_attention": {"block": 16, "segment": 32, "mass": 0.7},
@@ -18,15 +18,32 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("n", [1, 63, 130])
-@pytest.mark.parametrize("kind", ["noise", "sharp", "even"])
+def pattern_of(name: str) -> weft.Pattern:
+    return weft.load(PATTERNS / "selection" / f"{name}.sparse", **SMALL[name])
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (63, 63), (130, 130), (130, 41)])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SMALL)
-def test_attention(name: str, kind: str, n: int) -> None:
-    pattern = weft.load(PATTERNS / "selection" / f"{name}.sparse", **SMALL[name])
+def test_attention(name: str, kind: str, n: int, m: int) -> None:
     q, k = tensors(n, kind)
+    q = q[:, :, n - m :]
     v = torch.randn(1, GROUPS, n, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
-    right, lse = pattern.attention(q, k, v, scale=0.25, backend="reference", return_lse=True)
-    out, found = pattern.attention(q, k, v, scale=0.25, backend="cpu", return_lse=True)
-    assert out.shape == (1, HEADS, n, WIDTH)
+    right, lse = pattern_of(name).attention(q, k, v, scale=SCALE, backend="reference", return_lse=True)
+    out, found = pattern_of(name).attention(q, k, v, scale=SCALE, backend="cpu", return_lse=True)
+    assert out.shape == (1, HEADS, m, WIDTH)
     torch.testing.assert_close(out, right, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(found, lse, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["noise", "equal"])
+@pytest.mark.parametrize("name", SMALL)
+def test_exact_pairs(name: str, kind: str) -> None:
+    """What was attended, read off the output: each key's value in turn is a row of its own."""
+    n = 100
+    q, k = tensors(n, kind)
+    v = torch.eye(n, dtype=torch.float64).expand(1, GROUPS, n, n)
+    wide, key = (torch.nn.functional.pad(x, (0, n - WIDTH)) for x in (q, k))
+    out = pattern_of(name).attention(wide, key, v, scale=SCALE, backend="cpu")
+    wanted = kept(name, q, k, **SMALL[name])
+    assert torch.equal(out > 0, wanted)
