@@ -42,7 +42,7 @@ class Case:
         keeps = tuple(Clause("keep", formula, "keep") for formula in self.keeps)
         program = Program("p", (), (), (), limits, keeps, (), orders)
         shape = Shape(True, self.heads, self.groups)
-        return Job(weft.load("pattern p { causal }"), program, shape, self.n, torch.device("cpu"), {})
+        return Job(weft.load("pattern p { causal }"), program, shape, self.n, torch.device("cpu"), {}, self.n)
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator().manual_seed(self.n)

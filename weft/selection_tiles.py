@@ -70,7 +70,10 @@ def work_of(job: Job, cells: list[Cells], tiling: Tiling, places: Places | None 
     plan = plan_of(job.program, cells, job.shape, tiling, not (whole and fits), singles, ordered)
     arrays = gather_tables(replace(plan, mask=plain.program.limits), job.statics, job.n, job.n).arrays
     shared = {name: torch.from_numpy(narrow(array)).to(job.device) for name, array in arrays.items()}
-    columns, key_of = singles.columns if singles else None, places.key_of.contiguous() if places else None
+    columns, key_of = (
+        singles.columns if singles else None,
+        places.key_of.to(torch.int32).contiguous() if places else None,
+    )
     return Work(plan, tiles, columns, key_of, shared, lookup_tables(job.program, plan, cells, places))
 
 
