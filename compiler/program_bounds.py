@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import assert_never
 
 import numpy as np
 
-from .evaluate import truth
+from .evaluate import number, truth
 from .expand import NUMPY, Ints
 from .ir import Binary, Clause, Compare, Const, Expr, Formula, Mask, Truth, Var, conjunction
 from .measure import CAUSAL, Amount, census, conjuncts
 from .pipeline import make_plan
 from .plan import Shape, Tiling
-from .selection import Axis, ByHead, Choice, Chosen, Number, Program, Threshold
+from .selection import Arithmetic, Axis, ByHead, Choice, Chosen, Integer, Number, Program, Term, Threshold
 from .walk import reads, rewrite, substitute, variables
 
 # Cells of a choice that are looked at one by one.
@@ -50,7 +50,7 @@ class Bounds:
 
 def bounds(program: Program, shape: Shape, n: int, m: int, inputs: Mapping[str, Ints]) -> Bounds:
     """The bounds of a program for one size; masks whose inputs are not given are bounded, not guessed."""
-    tables = tuple(table for table in program.limits.tables if table.kind != "order")
+    tables = without_orders(program).tables
     names = {table.name for table in tables}
     limits = tuple(c for c in program.limits.clauses if _known(c.formula, names))
 
@@ -66,7 +66,7 @@ def bounds(program: Program, shape: Shape, n: int, m: int, inputs: Mapping[str, 
     admissible, never = pairs(required), Amount(0, "at least" if doubtful else "exact")
     guaranteed = pairs((*limits, *sure)) if sure and not doubtful else never
     causal = any(CAUSAL in conjuncts(c.formula) for c in required)
-    found = tuple(_bound(choice, program, n, m) for choice in program.choices)
+    found = tuple(_bound(choice, program, n, m, causal) for choice in program.choices)
     each = [_pairs_of(one, c, program, n, m, causal) for one, c in zip(found, program.choices, strict=True)]
     static = all(_known(c.formula, names) for c in program.keeps)
     known = [value for value in each if value is not None]
@@ -77,6 +77,11 @@ def bounds(program: Program, shape: Shape, n: int, m: int, inputs: Mapping[str, 
     total = sum(known) * shape.heads + beyond if whole else admissible.value
     possible = Amount(min(admissible.value, total), "at most")
     return Bounds(admissible, guaranteed, possible, found)
+
+
+def without_orders(program: Program) -> Mask:
+    """The limits with the tables that are known before anything is scored."""
+    return replace(program.limits, tables=tuple(t for t in program.limits.tables if t.kind != "order"))
 
 
 def _known(formula: Formula, tables: set[str]) -> bool:
@@ -119,7 +124,7 @@ def forced(choice: Choice, program: Program) -> Formula:
             assert_never(choice)
 
 
-def _bound(choice: Choice, program: Program, n: int, m: int) -> Bound:
+def _bound(choice: Choice, program: Program, n: int, m: int, causal: bool) -> Bound:
     axes = axes_of(program)
     query, key = (axes[name] if name else Axis("", "", n) for name in (choice.query, choice.key))
     kind = "places" if key.order else "distances" if key.side == "d" else "keys"
@@ -127,31 +132,44 @@ def _bound(choice: Choice, program: Program, n: int, m: int) -> Bound:
         case Threshold():
             return Bound(choice.text, kind, query.size, key.size, None, None, False, False)
         case Chosen(inside=inside, joint=joint):
-            cells = _most_cells(choice, -(-n // key.size))
-            outer = _bound(inside, program, n, m).keys if inside else None
+            cells = _most_cells(choice, -(-n // key.size), n, m)
+            outer = _bound(inside, program, n, m, causal).keys if inside else None
             own = None if cells is None or joint else min(n, cells * key.size)
             keys = min((most for most in (own, outer) if most is not None), default=None)
-            beyond = not _within_budget(choice, cells, program, n, m)
+            beyond = not _within_budget(choice, cells, program, n, m, causal)
             return Bound(choice.text, kind, query.size, key.size, cells, keys, joint, beyond)
         case _:
             assert_never(choice)
 
 
-def _most_cells(choice: Chosen, total: int) -> int | None:
+def _most_cells(choice: Chosen, total: int, n: int, m: int) -> int | None:
     """The most cells a rule takes for one cell of queries, what is forced apart; None where scores decide."""
-    match choice.amount:
-        case Number(value):
-            most = value
-        case ByHead(values):
-            most = max(values)
-        case _:
-            return None
-    if choice.rule != "top" or math.isnan(most):
+    most = _constant(choice.amount, n, m)
+    if choice.rule != "top" or most is None:
         return None
     if not choice.percent:
-        return total if math.isinf(most) and most > 0 else max(0, min(total, math.floor(most)))
+        return total if most >= total else max(0, math.floor(most))
     share = min(Fraction(1), max(Fraction(0), Fraction(str(most)) / 100))
-    return math.ceil(share * total) if choice.of != "triangle" else max(1, math.floor((1 - (1 - share) ** 0.5) * total))
+    return math.ceil(share * total) if choice.of != "triangle" else max(1, math.ceil((1 - (1 - share) ** 0.5) * total))
+
+
+def _constant(term: Term, n: int, m: int) -> float | None:
+    """The largest value, over heads, of a number that no score, cell or head decides; None for others."""
+    match term:
+        case Number(value):
+            found = value
+        case ByHead(values):
+            found = max(values)
+        case Integer(value) if variables(Compare("==", value, Const(0))) <= {"n", "m"}:
+            found = float(number(value, {"n": n, "m": m}, {}, NUMPY))
+        case Arithmetic(op, left, right) if not any(isinstance(x, ByHead) for x in (left, right)):
+            a, b = _constant(left, n, m), _constant(right, n, m)
+            if a is None or b is None or (op == "/" and b == 0):
+                return None
+            found = {"+": a + b, "-": a - b, "*": a * b, "/": a / (b or 1), "min": min(a, b), "max": max(a, b)}[op]
+        case _:
+            return None
+    return None if math.isnan(found) else found
 
 
 def _pairs_of(bound: Bound, choice: Choice, program: Program, n: int, m: int, causal: bool) -> int | None:
@@ -163,7 +181,7 @@ def _pairs_of(bound: Bound, choice: Choice, program: Program, n: int, m: int, ca
     return _rows(n, bound.keys, causal) - _rows(n - m, bound.keys, causal)
 
 
-def _within_budget(choice: Chosen, cells: int | None, program: Program, n: int, m: int) -> bool:
+def _within_budget(choice: Chosen, cells: int | None, program: Program, n: int, m: int, causal: bool) -> bool:
     """Whether what a choice is forced to keep surely is no more than its budget."""
     counting, axes = choice.counting, axes_of(program)
     if counting is None:
@@ -173,8 +191,13 @@ def _within_budget(choice: Chosen, cells: int | None, program: Program, n: int, 
     known = {choice.query, choice.key, "n", "m"}
     if cells is None or choice.joint or rows * columns > MOST_CELLS or variables(counting) - known or reads(counting):
         return False
-    values = {choice.query or "": np.arange(rows)[:, None], choice.key: np.arange(columns), "n": n, "m": m}
+    row, column = np.arange(rows)[:, None], np.arange(columns)
+    values = {choice.query or "": row, choice.key: column, "n": n, "m": m}
     met = np.broadcast_to(truth(counting, values, {}, NUMPY), (rows, columns))
+    if causal and not axes[choice.key].order:
+        # A cell that begins after the last of the queries is no candidate; neither is a distance past the first key.
+        last = np.minimum(n, (row + 1) * axes[choice.query].size) - 1 if choice.query else n - 1
+        met = met & (column * axes[choice.key].size <= last)
     return int(met.sum(1).max(initial=0)) <= cells
 
 

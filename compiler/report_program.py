@@ -74,7 +74,7 @@ def as_text(report: ProgramReport) -> str:
         f"always   {say(found.guaranteed)} pairs, whatever the tensors are: {percent(least)} of them",
         f"at most  {commas(found.possible.value)} pairs: {percent(most)} of them"
         + ("" if found.possible.value < found.admissible.value else "; the rules promise no fewer"),
-        f"scoring  {si(report.scoring_flops)}FLOP of products of rows, over all cells",
+        f"scoring  at most {si(report.scoring_flops)}FLOP, of products of rows over all cells",
         f"attend   {work[0]}FLOP to {work[1]}FLOP on kept pairs",
         f"memory   {binary(kv_bytes)} of keys and values",
     ]
@@ -99,7 +99,7 @@ def _choice_lines(one: Bound, n: int) -> list[str]:
     elif one.cells is None:
         amount = f"at most {one.keys:,} keys a row, in what it is chosen among"
     else:
-        amount = f"at most {plural(one.cells, 'cell')}"
+        amount = f"at most {one.cells:,} {'cell' if one.cells == 1 else 'cells'}"
     row = "" if one.keys is None or one.cells is None else f", so {one.keys:,} keys a row"
     row += " beside what is forced" if row and one.beyond else ""
     return [f"choice   {one.text}", f"         for {query} {amount}, each of {cells}{row}"]

@@ -24,12 +24,16 @@ BLOCKS = """causal
     let mk[J] = mean(t in J) K[t]
     let s[I, J] = mq[I] . mk[J] * scale
 """
-# A choice of cells, of single keys for all queries, of diagonals' own cells beside a static keep, by the definition.
+# Choices of cells of keys, of distances and of places, beside static clauses; and what only the definition can score.
 BODIES = {
     "cells": "keep J in top 2 by s[I, J] counting (J == I)",
     "threshold": "keep s[I, J] > 0 keep k < 3",
     "drops": "keep J in top 3 by s[I, J] drop k % 5 == 1",
-    "densely": "let x[I, J] = softmax(s[I, J] over I) keep J in top 2 by x[I, J]",
+    "distances": "axis D = q // 8 - k // 8 let f[D] = sum(t in last 8 of q) Q[t] . K[t - 8 * D]"
+    " keep D in top 2 by f[D]",
+    "places": "let hot[k] = K[k] . K[k] order p = k by hot[k] within 32 axis R = p // 8 let mp[R] = mean(p in R) K[p]"
+    " let r[I, R] = mq[I] . mp[R] keep R in top 2 by r[I, R] keep p % 8 == 3",
+    "densely": "let x[I, J] = (sum(t in I, u in I) Q[t] . Q[u]) * s[I, J] keep J in top 2 by x[I, J]",
 }
 
 
@@ -76,21 +80,33 @@ def test_every_number(name: str, n: int) -> None:
 def test_nan_scores_are_counted_where_there_is_an_admissible_pair(name: str) -> None:
     pattern = pattern_of(BODIES[name])
     tensors = made_up(pattern, 80, 2, 2, 8)
-    # One NaN in a query of head 1: its cell 3 of queries has no score for the cells of keys 0 .. 3; densely for all.
+    # One NaN in a query of head 1: its cell 3 of queries has no score for the cells of keys 0 .. 3.
     tensors.q[0, 1, 50, 2] = float("nan")
-    bad = {"cells": 4, "threshold": 4, "densely": 15}[name]
-    assert [one.nan_scores for one in report_on(pattern, tensors).by_head] == [0, bad]
+    assert [one.nan_scores for one in report_on(pattern, tensors).by_head] == [0, 4]
 
 
-def test_nan_scores_of_what_is_inside_a_distance_and_nothing_for_more_than_the_definition_can_hold(
-    monkeypatch: pytest.MonkeyPatch,
+def test_more_tokens_than_the_definition_holds_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    pattern = pattern_of(BODIES["densely"])
-    kept = kept_module.keep(pattern, made_up(pattern, 40))
+    path = tmp_path / "p.sparse"
+    path.write_text(f"pattern p {{ {BLOCKS} {BODIES['densely']} }}")
     monkeypatch.setattr(kept_module, "MOST_DENSE", 39)
-    assert kept_module.nan_scores(kept) is None
-    report = report_on(pattern_of(BODIES["cells"]), made_up(pattern, 40))
-    assert "unknown" not in as_text(report)
+    assert main(["show", str(path), "--n", "39"]) == 0
+    capsys.readouterr()
+    assert main(["show", str(path), "--n", "40"]) == 2
+    assert "a reduction that runs through the same cell twice: 39 tokens at most, not 40" in capsys.readouterr().err
+
+
+def test_fewer_queries_than_keys() -> None:
+    """They are the last tokens, and rows are theirs."""
+    pattern = pattern_of(BODIES["cells"])
+    whole = made_up(pattern, 80, 2, 2, 8)
+    kept = kept_module.keep(pattern, whole)
+    last = kept_module.keep(pattern, Tensors(whole.q[:, :, 64:], whole.k, whole.v, {}, "here"))
+    for got, wanted in zip(last.rows(0, 1, torch.arange(16)), kept.rows(0, 1, torch.arange(64, 80)), strict=True):
+        assert torch.equal(got, wanted)
+    report = report_on(pattern, last.tensors)
+    assert (report.m, report.n, report.rows) == (16, 80, 16)
 
 
 def test_rows_are_sampled_beyond_some_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 from .check import table_heads
 from .commands import parameters
 from .compiler.plan import Shape
-from .compiler.program_bounds import bounds
+from .compiler.program_bounds import axes_of, bounds, without_orders
 from .compiler.program_work import scoring_flops
 from .compiler.report import Call
 from .compiler.report_program import ProgramReport, as_dict, as_text, score_texts
+from .compiler.selection import Axis
 from .inputs import host_arrays
 from .terminal import UsageError
 
 if TYPE_CHECKING:
     from .compiler.selection import Program
     from .pattern import Pattern
+
+# Tokens of the smallest tile.
+SMALLEST_TILE = 16
 
 
 def run_explain_selection(pattern: Pattern, arguments: Namespace) -> int:
@@ -60,7 +64,7 @@ def program_report(pattern: Pattern, arguments: Namespace, call: Call) -> Progra
     """The report without tensors."""
     n, m, heads, kv_heads = call.n, call.m, call.heads, call.kv_heads
     program = pattern.program(heads, kv_heads, arguments.layer, arguments.layers)
-    arrays = host_arrays(pattern, program.limits, arguments, n, m, heads, needed=False)
+    arrays = host_arrays(pattern, without_orders(program), arguments, n, m, heads, needed=False)
     shape = Shape(n == m, heads, kv_heads, arguments.layer, arguments.layers, bits=max(20, (n - 1).bit_length()))
     where, reason = execution(program)
     return ProgramReport(
@@ -80,12 +84,18 @@ def program_report(pattern: Pattern, arguments: Namespace, call: Call) -> Progra
 
 def execution(program: Program) -> tuple[str, str]:
     """How attention reaches what is chosen, and why not in a better way."""
-    from .compiler.judge_program import only_densely
+    from .compiler.dense_only import only_densely
 
     if reason := only_densely(program):
         return "definition", f"{reason}; it holds all pairs"
-    sizes = {axis.name: axis.size for axis in program.axes} | {"q": 1, "k": 1}
-    small = [name for c in program.choices for name in (c.query, c.key) if name and sizes[name] % 16]
-    if small:
-        return "look-ups", f"cells of `{small[0]}` are no whole tiles"
-    return "tiles", ""
+    ways: dict[str, str] = {}
+    for choice in program.choices:
+        axes = axes_of(program)
+        query, key = (axes[name] if name else Axis("", "", SMALLEST_TILE) for name in (choice.query, choice.key))
+        if key.size < SMALLEST_TILE and key.side == "k" and not key.order:
+            ways.setdefault("gathered keys", f"cells of `{key.name}` are smaller than tiles")
+        elif small := next((axis for axis in (query, key) if axis.size % SMALLEST_TILE), None):
+            ways.setdefault("look-ups in tiles", f"tiles hold several cells of `{small.name}`")
+        else:
+            ways.setdefault("tiles of places" if key.order else "tiles", "")
+    return ", ".join(ways), "; ".join(reason for reason in ways.values() if reason)

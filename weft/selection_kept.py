@@ -13,17 +13,16 @@ import torch
 from .codegen.reference import attend_dense
 from .codegen.search import TORCH
 from .codegen.select_reference import selected
+from .compiler.dense_only import only_densely
 from .compiler.evaluate import truth
 from .compiler.ir import Clause, Mask
-from .compiler.judge_program import only_densely
-from .compiler.selection import Arithmetic, Axis, Choice, Chosen, Number, Term, Threshold
-from .compiler.tables import table_values
-from .selection import MOST_DENSE, Job, givens, job_of, select
+from .compiler.selection import Arithmetic, Axis, Choice, Chosen, Number, Program, Term, Threshold
+from .selection import MOST_DENSE, Job, givens, job_of, select_places, tables, with_all_queries
 from .selection_tiles import attend
 from .tensors import TensorError
 
 if TYPE_CHECKING:
-    from .codegen.select_tiles import Cells
+    from .codegen.select_tiles import Cells, Places
     from .pattern import Pattern
     from .selection_tensors import Tensors
 
@@ -34,34 +33,43 @@ TIMES, ENOUGH_SECONDS = 3, 20.0
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What one call keeps: cells, or all pairs `[B, H, m, n]` where only the definition can tell."""
+    """What one call keeps: cells, and the order that they or clauses refer to; where only the definition can tell, all
+    pairs `[B, H, m, n]`, those kept and those admissible."""
 
     job: Job
     tensors: Tensors
     cells: tuple[Cells, ...]
-    pairs: torch.Tensor | None
+    places: Places | None
+    pairs: tuple[torch.Tensor, torch.Tensor] | None
     tables: dict[str, torch.Tensor]
 
     def rows(self, b: int, h: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of some queries `[R]`, which pairs are kept and which are admissible, `[R, n]`."""
-        limits = self.job.program.limits.clauses
-        required = self._static(tuple(c for c in limits if c.kind == "require"), h, rows)
         if self.pairs is not None:
-            return self.pairs[b, h, rows], required
-        found = self._static(self.job.program.keeps, h, rows) if self.job.program.keeps else required.new_zeros(())
+            kept, admissible = self.pairs
+            return kept[b, h, rows], admissible[b, h, rows]
+        limits, keeps = self.job.program.limits.clauses, self.job.program.keeps
+        required = self._static(required_of(self.job.program), b, h, rows)
+        found = self._static(keeps, b, h, rows) if keeps else torch.zeros_like(required)
         q, k = self._positions(rows)
         for one in self.cells:
-            found = found | _looked_up(one, one.kept[b, h], q, k)
-        return found & self._static(limits, h, rows), required
+            place = self.places.place_of[b, h].long() if self.places and one.kind == "p" else k
+            found = found | _looked_up(one, one.kept[b, h], q, place)
+        return found & self._static(limits, b, h, rows), required
 
     def _positions(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         n, m = self.tensors.n, self.tensors.q.shape[2]
         return rows[:, None] + (n - m), torch.arange(n, device=rows.device)
 
-    def _static(self, clauses: tuple[Clause, ...], h: int, rows: torch.Tensor) -> torch.Tensor:
+    def _static(self, clauses: tuple[Clause, ...], b: int, h: int, rows: torch.Tensor) -> torch.Tensor:
         n, m, (q, k) = self.tensors.n, self.tensors.q.shape[2], self._positions(rows)
         values = {"q": q, "k": k, "h": h, "g": h * self.tensors.kv_heads // self.tensors.heads, "n": n, "m": m}
-        found = truth(Mask("", clauses).formula, values, self.tables, TORCH)
+        known = self.tables
+        if self.places is not None:
+            # As clauses read it: one place more for each head, for what is no token.
+            by_head = torch.nn.functional.pad(self.places.place_of[b].long(), (0, 1), value=-1)
+            known = known | {order.name: by_head.flatten() for order in self.job.program.orders}
+        found = truth(Mask("", clauses).formula, values, known, TORCH)
         return torch.as_tensor(found, device=rows.device).expand(len(rows), n)
 
     def chunks(self, rows: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -69,17 +77,18 @@ class Kept:
         yield from rows.split(max(1, PAIRS_AT_ONCE // self.tensors.n))
 
 
+def required_of(program: Program) -> tuple[Clause, ...]:
+    """What says which pairs are admissible: a drop takes pairs away from what is kept."""
+    return tuple(clause for clause in program.limits.clauses if clause.kind == "require")
+
+
 def _looked_up(cells: Cells, kept: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """Which pairs lie in kept cells `[query cells, key cells]`."""
+    """Which pairs lie in kept cells `[query cells, key cells]`; k are keys, or their places."""
     row, column = q // cells.query_size, k // cells.key_size
-    match cells.kind:
-        case "k":
-            return kept[row[:, 0]][:, column]
-        case "d":
-            distance = q // cells.key_size - column
-            return kept[row, distance.clamp(min=0)] & (distance >= 0)
-        case "p":
-            raise NotImplementedError("cells of places")
+    if cells.kind == "d":
+        distance = q // cells.key_size - column
+        return kept[row, distance.clamp(min=0)] & (distance >= 0)
+    return kept[row[:, 0]][:, column]
 
 
 def keep(pattern: Pattern, tensors: Tensors, layers: tuple[int, int] = (0, 1)) -> Kept:
@@ -87,35 +96,37 @@ def keep(pattern: Pattern, tensors: Tensors, layers: tuple[int, int] = (0, 1)) -
     q, k = tensors.q, tensors.k
     program = pattern.program(tensors.heads, tensors.kv_heads, *layers)
     job = job_of(pattern, program, q, k, tensors.inputs)
-    ints = {t.name: table_values(t, job.statics, tensors.n, q.shape[2], job.shape) for t in program.limits.tables}
-    tables = {name: torch.as_tensor(x).to(q.device) for name, x in ints.items()}
     try:
         if not (reason := only_densely(program)):
-            return Kept(job, tensors, tuple(_chosen(job, tensors)), None, tables)
+            cells, places = _chosen(job, tensors)
+            return Kept(job, tensors, tuple(cells), places, None, tables(job))
         if tensors.n > MOST_DENSE:
             raise TensorError(f"pattern `{pattern.name}`: {reason}: {MOST_DENSE} tokens at most, not {tensors.n}")
-        return Kept(job, tensors, (), densely(job, tensors), tables)
+        limits = replace(program.limits, clauses=required_of(program))
+        every = replace(job, program=replace(program, limits=limits, keeps=(), choices=()))
+        return Kept(job, tensors, (), None, (densely(job, tensors), densely(every, tensors)), tables(job))
     except ValueError as error:
         raise error if isinstance(error, TensorError) else TensorError(f"pattern `{pattern.name}`: {error}") from error
 
 
-def _chosen(job: Job, tensors: Tensors) -> list[Cells]:
-    return select(job, tensors.q, tensors.k, tensors.v, tensors.scale, tensors.inputs)
+def _chosen(job: Job, tensors: Tensors) -> tuple[list[Cells], Places | None]:
+    return select_places(job, tensors.q, tensors.k, tensors.v, tensors.scale, tensors.inputs)
 
 
 def cost(kept: Kept) -> tuple[float, float]:
     """The seconds of choosing and of attending, medians of a few."""
     job, tensors, cells, pairs = kept.job, kept.tensors, list(kept.cells), kept.pairs
     q, k, v, scale = tensors.q, tensors.k, tensors.v, tensors.scale
-    backend = "gpu" if q.is_cuda else "cpu"
+    backend, before = "gpu" if q.is_cuda else "cpu", tensors.n - q.shape[2]
+    padded, every = torch.nn.functional.pad(q, (0, 0, before, 0)), with_all_queries(job)
 
     def choose() -> object:
         return _chosen(job, tensors) if pairs is None else densely(job, tensors)
 
     def attending() -> object:
         if pairs is None:
-            return attend(job, cells, q, k, v, scale, backend, False)
-        return attend_dense(q, k, v, pairs, scale)
+            return attend(every, cells, padded, k, v, scale, backend, False, kept.places)
+        return attend_dense(q, k, v, pairs[0], scale)
 
     return timed(choose, q.is_cuda), timed(attending, q.is_cuda)
 
@@ -124,7 +135,7 @@ def densely(job: Job, tensors: Tensors) -> torch.Tensor:
     """The kept pairs `[B, H, m, n]`, by definition."""
     q, k, v = tensors.q, tensors.k, tensors.v
     statics = {name: torch.from_numpy(array).to(q.device) for name, array in job.statics.items()}
-    given = statics | givens(job.pattern, job.program, q, tensors.inputs)
+    given = statics | givens(job.pattern, job.program, q, tensors.inputs, job.n)
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     return selected(job.program, q, k, v, tensors.scale, given, dtype=exact)
 
@@ -152,7 +163,7 @@ def nan_scores(kept: Kept) -> tuple[int, ...] | None:
         watched = replace(program, choices=(known, every), keeps=())
         job = replace(kept.job, program=watched)
         if not only_densely(watched):
-            one, both = _chosen(job, tensors)
+            (one, both), _ = _chosen(job, tensors)
             out += (both.kept & ~one.kept).sum((0, 2, 3)).cpu()
         elif tensors.n <= MOST_DENSE and (cell := _cell_of_pairs(kept, choice)) is not None:
             one, both = (densely(replace(job, program=replace(watched, choices=(c,))), tensors) for c in (known, every))

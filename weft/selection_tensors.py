@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .check import table_heads
+from .compiler.program_bounds import without_orders
 from .inputs import made_up as made_up_integers
 from .inputs import numbers
 from .tensors import TensorError, check_tensors
@@ -99,7 +100,7 @@ def made_up(
         q[0] += seeking[..., None] * rows.repeat_interleave(heads // groups, 0)[:, None]
     program = pattern.program(heads, groups)
     inputs = _made_up_inputs(program, n, heads, random)
-    integers = made_up_integers(program.limits, n, n, heads, docs)
+    integers = made_up_integers(without_orders(program), n, n, heads, docs)
     inputs |= {name: torch.from_numpy(array) for name, array in integers.items()}
     return Tensors(q, k, v, inputs, f"tensors made up, seed {seed}")
 
@@ -146,7 +147,7 @@ def from_file(pattern: Pattern, path: str) -> Tensors:
         if given.name in found:
             x = found[given.name]
             inputs[given.name] = x[None] if single and x.ndim == 1 + len(given.axes) + given.vector else x
-    read = {table.source for table in program.limits.tables if table.source}
+    read = {table.source for table in without_orders(program).tables if table.source}
     return Tensors(q, k, v, inputs | {name: found[name] for name in read if name in found}, path)
 
 
