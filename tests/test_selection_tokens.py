@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import weft
 from tests.brute import PATTERNS
+from weft.codegen import select as select_module
 from weft.codegen.select_reference import selected
 
 Floats = NDArray[np.float64]
@@ -323,8 +324,11 @@ def attends(pattern: weft.Pattern, rule: Rule, n: int, **inputs: Any) -> None:
 
 @pytest.mark.parametrize("n", [63, 161])
 @pytest.mark.parametrize("name", sorted(FAST))
-def test_attention(name: str, n: int) -> None:
+def test_attention(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All scores at once where there are few tokens, and few rows of them at a time."""
     params, rule = FAST[name]
+    if n > 100:
+        monkeypatch.setattr(select_module, "map_bytes", lambda *_: 1 << 14)
     attends(load(name, **params), rule, n)
 
 
@@ -333,3 +337,17 @@ def test_attention_by_an_indexer() -> None:
     rows, keys, weight = indices(n)
     rule = indexer(rows[0, 0].numpy(), keys[0, 0].numpy(), weight[0, 0].numpy(), 20)
     attends(load("deepseek_indexer", budget=20, index_heads=3), rule, n, index_q=rows, index_k=keys, weight=weight)
+
+
+@pytest.mark.parametrize("name", ["quest", "nsa_selected", "spark"])
+def test_decoding(name: str) -> None:
+    """A token chooses by itself: the last queries alone attend to what they attend to among all."""
+    pattern = load(name, **FAST[name][0])
+    q, k = tensors(100, "noise", 2)
+    for count in (1, 13):
+        last = q[:, :, -count:]
+        whole = selected(pattern.program(HEADS, 2), q, k, k, SCALE, {})
+        assert torch.equal(selected(pattern.program(HEADS, 2), last, k, k, SCALE, {}), whole[:, :, -count:])
+        out = pattern.attention(last, k, k, scale=SCALE, backend="cpu")
+        right = pattern.attention(q, k, k, scale=SCALE, backend="reference")[:, :, -count:]
+        torch.testing.assert_close(out, right, rtol=1e-9, atol=1e-9)
