@@ -1,7 +1,7 @@
 """Made-up choices for tests of attention: cells of keys, distances and places, and the pairs that they mean."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,7 +10,7 @@ from weft.codegen.reference import attend_dense
 from weft.codegen.search import TORCH
 from weft.codegen.select_tiles import Cells, Places
 from weft.compiler.evaluate import truth
-from weft.compiler.ir import Clause, Compare, Const, Formula, Mask, Var, disjunction
+from weft.compiler.ir import Clause, Compare, Const, Formula, Mask, Not, Var, disjunction
 from weft.compiler.plan import Shape
 from weft.compiler.selection import Number, Order, Program
 from weft.selection import Job
@@ -35,14 +35,13 @@ class Case:
     within: int = 1
     dtype: torch.dtype = torch.float32
 
-    @property
-    def job(self) -> Job:
+    def job(self, device: str = "cpu") -> Job:
         limits = Mask("p", tuple(Clause("require", formula, "limit") for formula in self.limits))
         orders = (Order("p", Number(0.0), self.within),) if self.places else ()
         keeps = tuple(Clause("keep", formula, "keep") for formula in self.keeps)
         program = Program("p", (), (), (), limits, keeps, (), orders)
         shape = Shape(True, self.heads, self.groups)
-        return Job(weft.load("pattern p { causal }"), program, shape, self.n, torch.device("cpu"), {}, self.n)
+        return Job(weft.load("pattern p { causal }"), program, shape, self.n, torch.device(device), {}, self.n)
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator().manual_seed(self.n)
@@ -55,7 +54,7 @@ class Case:
         out = torch.stack([self.static(self.keeps, b) for b in range(self.batch)])
         for cells in self.cells:
             out = out | pairs(cells, self.places, self.n)
-        return out & torch.stack([~self.static(tuple(_not(f) for f in self.limits), b) for b in range(self.batch)])
+        return out & torch.stack([~self.static(tuple(Not(f) for f in self.limits), b) for b in range(self.batch)])
 
     def static(self, formulas: Sequence[Formula], b: int) -> torch.Tensor:
         """Where one of some formulas holds, [H, n, n]."""
@@ -67,19 +66,15 @@ class Case:
         found = truth(disjunction(tuple(formulas)), values, tables, TORCH)
         return torch.as_tensor(found).expand(self.heads, self.n, self.n)
 
-    def check(self, backend: str, tolerance: float) -> None:
+    def check(self, backend: str, tolerance: float, device: str = "cpu") -> None:
         """Attention over the cells is attention over their pairs."""
-        q, k, v = self.tensors()
-        out, lse = attend(self.job, list(self.cells), q, k, v, 0.3, backend, False, self.places)
-        right, sums = attend_dense(q, k, v, self.kept(), 0.3)
+        q, k, v = (x.to(device) for x in self.tensors())
+        cells = [replace(one, kept=one.kept.to(device)) for one in self.cells]
+        places = Places(self.places.key_of.to(device), self.places.place_of.to(device)) if self.places else None
+        out, lse = attend(self.job(device), cells, q, k, v, 0.3, backend, False, places)
+        right, sums = attend_dense(q, k, v, self.kept().to(device), 0.3)
         torch.testing.assert_close(out, right, rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(lse, sums, rtol=tolerance, atol=tolerance)
-
-
-def _not(formula: Formula) -> Formula:
-    from weft.compiler.ir import Not
-
-    return Not(formula)
 
 
 def pairs(cells: Cells, places: Places | None, n: int) -> torch.Tensor:

@@ -41,7 +41,7 @@ def test_columns(size: tuple[int, int, int, int], backend: str, choice: str) -> 
         Case(n, heads, groups, batch, tuple(cells)).check(backend, 1e-5)
     for cells in ((singles[0], tiles), (singles[0], singles[1]), (singles[2], tiles, singles[3]), (empty,)):
         case = Case(n, heads, groups, batch, cells, keeps=(FIRST, NEAR))
-        work = work_of(case.job, list(cells), Tiling(64, 64))
+        work = work_of(case.job(), list(cells), Tiling(64, 64))
         assert (work.columns is not None) == (choice == "gathered" and n > 64 and len(cells) > 1)
         case.check(backend, 1e-5)
 
@@ -121,7 +121,7 @@ def test_places_far_from_what_is_chosen_are_not_visited() -> None:
     n, places = 512, shuffled(1, 1, 512, 64)
     none = Cells(torch.zeros(1, 1, 8, 16, dtype=torch.bool), 64, 32, "p")
     case = Case(n, 1, 1, 1, (none,), keeps=(OWN, cell_of(0, 32)), places=places, within=64)
-    found = work_of(case.job, [none], Tiling(32, 32), places).tiles.touched[0, 0]
+    found = work_of(case.job(), [none], Tiling(32, 32), places).tiles.touched[0, 0]
     first = int(places.place_of[0, 0, 0]) // 32
     for i in range(16):
         near = {i // 2 * 2, i // 2 * 2 + 1, first}
@@ -138,8 +138,8 @@ def test_queries_that_choose_alone(heads: int, groups: int, fewest: int, monkeyp
     for made in ([some(shape, 1, 16, 0.1), some(shape, 16, 1, 0.02)], [some(shape, 3, 5, 0.1)]):
         cells = tuple(replace(one, kept=one.kept.repeat_interleave(group, 1)) for one in made)
         case = Case(n, heads, groups, 2, cells, keeps=(FIRST,))
-        assert agree(case.job, list(cells)) == (group in (2, 4))
+        assert agree(case.job(), list(cells)) == (group in (2, 4))
         case.check("triton", 1e-5)
     odd = Case(n, heads, groups, 2, (some((2, heads, n), 1, 8, 0.1),))
-    assert not agree(odd.job, list(odd.cells))
+    assert not agree(odd.job(), list(odd.cells))
     odd.check("triton", 1e-5)

@@ -33,7 +33,7 @@ dump = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
 out = {}
 for name, case in cases.items():
     config = portable(90, "bf16", 128, 512, False)
-    work = work_of(case.job, list(case.cells), Tiling(config.block_m, config.block_n), case.places)
+    work = work_of(case.job(), list(case.cells), Tiling(config.block_m, config.block_n), case.places)
     kernel = Kernel(work.plan, config, "bf16", 128, tuple(work.batched))
     code = compile_kernel(kernel, parse_target("sm90"), 2, 1).asm["cubin"]
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
