@@ -19,7 +19,7 @@ from .scope import LARGEST_VALUE, GridValue, InputValue, Ledger, Meaning, Scope,
 from .walk import parts
 
 # What Python code may give a parameter: a number, an expression, or the rows of a table.
-Given = int | bool | str | Sequence[int] | Sequence[Sequence[int]]
+Given = float | bool | str | Sequence[float] | Sequence[Sequence[float]]
 
 MOST_USES = 16
 

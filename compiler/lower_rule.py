@@ -101,9 +101,6 @@ def _among(expr: s.Expr | None, names: Names) -> tuple[ir.Chosen | None, Formula
         match part:
             case s.Membership(axis, s.Chosen() as rule, False) if not inside:
                 inside.append(chosen(axis, rule, format_expression(part), names))
-            case s.Membership(_, s.Chosen()):
-                hint = "let one of them be among the other: `among (J in .. among (..))`"
-                fail("E003", part.span, "`among` has one rule, which chooses", hint)
             case _:
                 conditions.append(condition_over(part, names.axes, names))
     return next(iter(inside), None), conjunction(tuple(conditions)) if conditions else None

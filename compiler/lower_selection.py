@@ -20,13 +20,12 @@ from .lower_term import Names, Reals, is_vector, real, term
 from .plan import Shape
 from .scope import fail
 
-# What Python code may give a parameter here.
-Given = static.Given | float | Sequence[float] | Sequence[Sequence[float]]
-
 TOKENS = (ir.Axis("q", "q", 1), ir.Axis("k", "k", 1))
 
 
-def lower_selection(module: Module, definition: s.PatternDef, given: Mapping[str, Given], shape: Shape) -> ir.Program:
+def lower_selection(
+    module: Module, definition: s.PatternDef, given: Mapping[str, static.Given], shape: Shape
+) -> ir.Program:
     """The program of a pattern with axes; raises CompileError with every statement's finding."""
     names = bind(module, definition, given, shape)
     own = (x.name for x in definition.statements if isinstance(x, s.Score | s.Given))
@@ -80,14 +79,14 @@ def lower_selection(module: Module, definition: s.PatternDef, given: Mapping[str
     return replace(built, orders=tuple(orders))
 
 
-def bind(module: Module, definition: s.PatternDef, given: Mapping[str, Given], shape: Shape) -> Names:
+def bind(module: Module, definition: s.PatternDef, given: Mapping[str, static.Given], shape: Shape) -> Names:
     """The parameters' values; `float` ones may be computed from the others."""
     order = next((x.name for x in definition.statements if isinstance(x, s.Order)), "")
     exact = tuple(p for p in definition.parameters if p.type.name != "float")
     floats = tuple(p for p in definition.parameters if p.type.name == "float")
     if not given.keys() <= {p.name for p in definition.parameters}:
         static.bind(module, definition, dict.fromkeys(given, 0), shape)  # which says what parameters there are
-    others = {p.name: cast("static.Given", given[p.name]) for p in exact if p.name in given}
+    others = {p.name: given[p.name] for p in exact if p.name in given}
     names = Names(replace(static.bind(module, replace(definition, parameters=exact), others, shape), order=order))
     for parameter in floats:
         name, value = parameter.name, given.get(parameter.name)
@@ -98,7 +97,7 @@ def bind(module: Module, definition: s.PatternDef, given: Mapping[str, Given], s
     return names
 
 
-def _table(parameter: s.Parameter, value: Given | None, names: Names) -> Reals:
+def _table(parameter: s.Parameter, value: static.Given | None, names: Names) -> Reals:
     """A `float[layer, head]`, from nested lists or arrays, or from the text of nested lists."""
     axes: tuple[str, ...] = parameter.type.axes
     plain: object = getattr(value, "tolist", lambda: value)()
@@ -148,7 +147,7 @@ def _missing(parameter: s.Parameter) -> NoReturn:
     fail("E007", parameter.span, f"parameter `{parameter.name}` has no default", hint)
 
 
-def _float(parameter: s.Parameter, value: Given | None, names: Names) -> float:
+def _float(parameter: s.Parameter, value: static.Given | None, names: Names) -> float:
     try:
         plain: object = getattr(value, "item", lambda: value)()
         plain = float(plain) if isinstance(plain, int) and not isinstance(plain, bool) else plain

@@ -61,13 +61,12 @@ def _inside(binder: Binder, around: str, here: Here) -> Cell | None:
     outer, own = here.at(around, binder.span), scope.cells.get(name)
     if outer is None:
         return None
-    strange = next((cell for cell in (own, outer) if cell is not None and cell.side not in ("q", "k")), None)
-    if strange is not None or (own is not None and (own.side, own.order) != (outer.side, outer.order)):
-        odd = strange or own or outer
-        spoken = name if odd is own else around
-        message = f"`{spoken}` counts {words(odd)}"
-        message = f"`{around}` is a number" if odd is outer and not outer.axis else message
-        scope.report("E006", binder.span, f"{message}, and `{name}` does not lie inside `{around}`")
+    if not outer.side:
+        what = f"counts {words(outer)}" if outer.axis else "is a number"
+        scope.report("E006", binder.span, f"`{around}` {what}, and nothing lies inside it")
+        return None
+    if own is not None and (own.side, own.order) != (outer.side, outer.order):
+        scope.report("E006", binder.span, f"`{name}` counts {words(own)}, and does not lie inside `{around}`")
         return None
     if own is None:
         return Cell(outer.side, outer.order or outer.side, 1, outer.order)

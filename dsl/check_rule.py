@@ -41,6 +41,9 @@ def check_rule(value: Expr, rule: Chosen, scope: Scope, cells: dict[str, Cell]) 
     if rule.counting is not None:
         within.integers(rule.counting, "condition")
     inner = [_check_among(part, within, cells) for part in _parts(rule.among)]
+    if sum(bool(other.key) for other in inner) > 1:
+        hint = "let one of them be among the other: `among (J in .. among (..))`"
+        scope.report("E003", rule.span, "`among` has one rule, which chooses", hint)
     queries = frozenset(name for name in here.seen | {joint} if name in cells and cells[name].side == "q")
     if len(queries) > 1:
         first, second = sorted(queries)[:2]

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from .arguments import check_value
 from .diagnostics import Diagnostic, did_you_mean
-from .infer import check_value
 from .scope import UNKNOWN, Scope, Value
 from .source import Span
 from .syntax import Import, Node, Parameter, Type

@@ -1,4 +1,4 @@
-"""Syntax trees to text: the one spelling `weft fmt` keeps, and expressions for reports."""
+"""Files to text: the one spelling `weft fmt` keeps."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,229 +6,42 @@ from typing import TypedDict, assert_never
 
 from .builder import clean_docstring
 from .layout import INDENT, Row, arrange
-from .scanner import OPENERS, REDUCTIONS, RULES, SOFT
+from .print_expression import ATOM, BIT_OR, SUM, expression
+from .print_expression import format_expression as format_expression  # handed on
 from .source import Span
 from .syntax import (
-    Absolute,
-    Argument,
     Axis,
-    Binary,
-    Binder,
-    Boolean,
-    Call,
     Causal,
-    Chosen,
     Claim,
     Comment,
-    Comparison,
-    Coordinate,
-    Count,
     Coverage,
-    Decimal,
     Definition,
-    Divide,
-    Dot,
     Drop,
     Else,
     Every,
-    Expr,
     File,
     Given,
     Grid,
     HeadLine,
     Import,
-    Index,
     Input,
     Keep,
     LayerLine,
     Let,
-    ListLiteral,
-    Logical,
-    Membership,
-    Name,
-    Negate,
     Node,
-    Not,
-    Number,
     Order,
     Parameter,
     Range,
-    Reduce,
     Require,
     Score,
     Selection,
     SetLiteral,
-    Slice,
-    Softmax,
     StackDef,
     Statement,
     Type,
 )
 
 WIDTH = 100
-
-# How tightly each kind of expression holds together, loosest first; see "Expressions" in docs/language.md.
-_OR, _AND, _NOT, _COMPARE, _BIT_OR, _BIT_XOR, _BIT_AND, _SHIFT = range(8)
-_SUM, _REDUCTION, _PRODUCT, _UNARY, _DOT, _ATOM = range(8, 14)
-_BINARY = {
-    "|": _BIT_OR,
-    "^": _BIT_XOR,
-    "&": _BIT_AND,
-    "<<": _SHIFT,
-    ">>": _SHIFT,
-    "+": _SUM,
-    "-": _SUM,
-    "*": _PRODUCT,
-    "//": _PRODUCT,
-    "%": _PRODUCT,
-}
-
-
-def format_expression(expr: Expr) -> str:
-    """One line of ASCII with no more parentheses than needed; parsing it gives `expr` back."""
-    return _expression(expr, _OR)
-
-
-def _expression(expr: Expr, context: int) -> str:
-    text, level = _render(expr)
-    return text if level >= context else f"({text})"
-
-
-def _list(items: tuple[Expr, ...]) -> str:
-    return ", ".join(_expression(i, _OR) for i in items)
-
-
-def _render(expr: Expr) -> tuple[str, int]:
-    match expr:
-        case Number(value):
-            return str(value), _ATOM
-        case Decimal(text) | Name(text):
-            return text, _ATOM
-        case Boolean(value):
-            return "true" if value else "false", _ATOM
-        case Coordinate(base, axis):
-            return f"{base}.{axis}", _ATOM
-        case Index(name, indices):
-            return f"{name}[{_list(indices)}]", _ATOM
-        case Call(module, name, arguments):
-            prefix = f"{module}." if module else ""
-            listed = ", ".join(_argument(a) for a in arguments)
-            if not module and name in REDUCTIONS and _BINDS.match(listed):
-                listed = f"({_argument(arguments[0])}){listed[len(_argument(arguments[0])) :]}"
-            return f"{prefix}{name}({listed})", _ATOM
-        case Negate(operand):
-            return f"-{_expression(operand, _UNARY)}", _UNARY
-        case Not(operand):
-            return f"not {_expression(operand, _NOT)}", _NOT
-        case Absolute(operand):
-            return f"|{_expression(operand, _BIT_XOR)}|", _ATOM
-        case Binary(op, left, right):
-            level = _BINARY[op]
-            return f"{_expression(left, level)} {op} {_expression(right, level + 1)}", level
-        case Comparison(operands, ops):
-            texts = [_expression(o, _BIT_OR) for o in operands]
-            return texts[0] + "".join(f" {op} {t}" for op, t in zip(ops, texts[1:], strict=True)), _COMPARE
-        case Membership(value, members, negated):
-            word = "not in" if negated else "in"
-            text = _expression(value, _BIT_OR)
-            if isinstance(members, Chosen) and members.joint is not None:
-                text = f"({members.joint}, {text})"
-            return f"{text} {word} {_members(members)}", _COMPARE
-        case Range(low, high):
-            return f"{_expression(low, _BIT_OR)} .. {_expression(high, _BIT_OR)}", _COMPARE
-        case SetLiteral(items):
-            return "{" + _list(items) + "}", _ATOM
-        case ListLiteral(items):
-            return f"[{_list(items)}]", _ATOM
-        case Logical(op, operands):
-            level = _OR if op == "or" else _AND
-            return f" {op} ".join(_expression(o, level + 1) for o in operands), level
-        case Divide() | Reduce() | Dot() | Softmax() | Slice() | Count() | Chosen():
-            return _render_real(expr)
-        case _:
-            assert_never(expr)
-
-
-def _render_real(expr: Divide | Reduce | Dot | Softmax | Slice | Count | Chosen) -> tuple[str, int]:
-    match expr:
-        case Divide(left, right):
-            return f"{_expression(left, _PRODUCT)} / {_expression(right, _UNARY)}", _PRODUCT
-        case Reduce(op, binders, body, where):
-            only = "" if where is None else f" where {format_expression(where)}"
-            text = _expression(body, _REDUCTION)
-            if binders[0].bound is None and binders[0].inside is None and not _opens(text):
-                text = f"({text})"
-            return f"{op}({', '.join(map(_binder, binders))}{only}) {text}", _REDUCTION
-        case Dot(left, right):
-            return f"{_row(left)} . {_row(right)}", _DOT
-        case Softmax(value, axis, where):
-            only = "" if where is None else f" where {format_expression(where)}"
-            return f"softmax({format_expression(value)} over {axis}{only})", _ATOM
-        case Slice(row, first, last):
-            return f"{_row(row)}[{_expression(first, _BIT_OR)} .. {_expression(last, _BIT_OR)}]", _ATOM
-        case Count(axis, rule):
-            return f"count({format_expression(axis)} in {_chosen(rule)})", _ATOM
-        case Chosen():
-            return _chosen(expr), _COMPARE
-        case _:
-            assert_never(expr)
-
-
-def _opens(text: str) -> bool:
-    """Whether a text after `sum(J)` goes on with what it sums, rather than with what may follow a call."""
-    word = re.match(r"\w*", text)
-    first = word.group() if word else ""
-    return text[0] == "(" or (first != "" and (first in OPENERS or first not in SOFT | {"true", "false"}))
-
-
-def _members(members: Expr) -> str:
-    match members:
-        case Range(low, high):
-            return f"{_unruled(_expression(low, _BIT_OR))} .. {_expression(high, _BIT_OR)}"
-        case Chosen():
-            return _chosen(members)
-        case _:
-            return _unruled(_expression(members, _BIT_OR))
-
-
-# At the start of an argument and of what follows `in`, these would be a binder and a rule.
-_BINDS = re.compile(r"\w+ (<|in) ")
-_RULED = re.compile(rf"({'|'.join(RULES)})\b")
-
-
-def _unruled(text: str) -> str:
-    return f"({text})" if _RULED.match(text) else text
-
-
-def _binder(binder: Binder) -> str:
-    if binder.inside is None:
-        return binder.name if binder.bound is None else f"{binder.name} < {_expression(binder.bound, _SUM)}"
-    last = "" if binder.bound is None else f"last {_expression(binder.bound, _SUM)} of "
-    return f"{binder.name} in {last}{binder.inside}"
-
-
-def _row(expr: Expr) -> str:
-    plain = isinstance(expr, Index | Slice) or (isinstance(expr, Call) and expr.module is None)
-    return format_expression(expr) if plain else f"({format_expression(expr)})"
-
-
-def _chosen(rule: Chosen) -> str:
-    amount = _expression(rule.amount, _ATOM if rule.percent else _SUM)
-    if "% by" in amount or not (amount[0].isalnum() or amount[0] in "(_"):
-        # A remainder by what is called `by` is no percentage, and a rule is known by what follows it.
-        amount = f"({amount})"
-    if rule.percent:
-        amount += f"% of {rule.of}" if rule.of else "%"
-    text = f"{rule.rule} {amount} by {_expression(rule.by, _SUM)}"
-    for word, condition in (("counting", rule.counting), ("among", rule.among)):
-        if condition is not None:
-            text += f" {word} ({format_expression(condition)})"
-    return text
-
-
-def _argument(argument: Argument) -> str:
-    value = _expression(argument.value, _OR)
-    return f"{argument.keyword}={value}" if argument.keyword else value
 
 
 def format_file(file: File) -> str:
@@ -313,12 +126,12 @@ def _selection(selection: Selection) -> str:
     match selection:
         case Every(bounds, step):
             within = f"{_selection(bounds)} " if bounds else ""
-            return f"{within}every {_expression(step, _BIT_OR)}"
+            return f"{within}every {expression(step, BIT_OR)}"
         case Range(low, high):
-            first = _expression(low, _BIT_OR)
+            first = expression(low, BIT_OR)
             # At the start of a selection this name would be the keyword.
             first = f"({first})" if re.match(r"every\b", first) else first
-            return f"{first} .. {_expression(high, _BIT_OR)}"
+            return f"{first} .. {expression(high, BIT_OR)}"
         case SetLiteral():
             return format_expression(selection)
         case Else():
@@ -332,7 +145,7 @@ def format_claim(claim: Claim) -> str:
     text: str = claim.kind
     if claim.percent is not None:
         sign = {"density": "< " if claim.strict else "<= "}.get(claim.kind, "")
-        text += f" {sign}{_expression(claim.percent, _ATOM)}%"
+        text += f" {sign}{expression(claim.percent, ATOM)}%"
     if claim.within is not None:
         text += f" within {format_expression(claim.within)} layers"
     return text if claim.at is None else f"{text} at n = {format_expression(claim.at)}"
@@ -401,12 +214,12 @@ def _statement(statement: Statement) -> str:
         case Given(name, axes, type):
             return f"input {name}[{', '.join(axes)}]: {_type(type)}"
         case Axis(name, value, None):
-            text = _expression(value, _SUM)
+            text = expression(value, SUM)
             return f"axis {name} = ({text})" if re.match(r"last\b", text) else f"axis {name} = {text}"
         case Axis(name, value, side):
-            return f"axis {name} = last {_expression(value, _SUM)} of {side}"
+            return f"axis {name} = last {expression(value, SUM)} of {side}"
         case Order(name, by, size):
-            return f"order {name} = k by {_expression(by, _SUM)} within {_expression(size, _SUM)}"
+            return f"order {name} = k by {expression(by, SUM)} within {expression(size, SUM)}"
         case Score(name, axes, value):
             return f"let {name}[{', '.join(axes)}] = {format_expression(value)}"
         case Grid(axes, extents, cell):

@@ -8,7 +8,7 @@ from .diagnostics import Diagnostic
 from .scanner import END, REDUCTIONS, Word
 from .source import Span
 
-STATEMENTS = ("keep", "require", "drop", "causal", "let", "grid", "input", "axis")
+STATEMENTS = ("keep", "require", "drop", "causal", "let", "grid", "input", "axis", "order")
 DEFINITIONS = ("pattern", "stack")
 # What may start a line of a stack or of its claims; `layers` and `heads` are variables too.
 LINES = ("coverage", "layers", "heads", "complete", "density", "reaches")
@@ -90,7 +90,7 @@ def _defines(words: list[Word], at: int) -> bool:
     if at == 0:
         return False
     before, after = words[at - 1].text, words[min(at + 1, len(words) - 1)].text
-    return before in ("let", "input", "axis", *DEFINITIONS, "as") or (before in ("(", ",") and after == ":")
+    return before in ("let", "input", "axis", "order", *DEFINITIONS, "as") or (before in ("(", ",") and after == ":")
 
 
 def _pair(words: list[Word], at: int) -> tuple[Word, Word, str] | None:
@@ -186,7 +186,7 @@ def _hint(words: list[Word], at: int, expected: Set[str], opener: Word | None) -
         if near.text in _HINTS and (near is word or near.type == "NAME"):
             return _HINTS[near.text]
     if (reduction := _reduction(words, at)) is not None:
-        return f"what `{reduction}` runs over: `{reduction}(i in I) ..`, `{reduction}(r < 16) ..`"
+        return f"what `{reduction}` runs over: `{reduction}(i in I) ..`, `{reduction}(r < 16) ..`, `{reduction}(J) ..`"
     if word.type == "NAME" and (close := get_close_matches(word.text, sorted(STARTERS & expected), 1, 0.7)):
         return f"did you mean `{close[0]}`?"
     if "}" in expected and (word.type == END or word.text in DEFINITIONS):

@@ -84,7 +84,7 @@ class Pair:
                     inner.grid = statement
                 case s.Input(name, axis, _):
                     inner.axes[name] = axis
-                case s.Axis() | s.Score() | s.Given():
+                case s.Axis() | s.Order() | s.Score() | s.Given():
                     raise NotImplementedError("what selects by content has no fixed pairs")
         return all(others) and (any(keeps) or not keeps)
 

@@ -13,12 +13,12 @@ from hypothesis import reject
 from hypothesis import strategies as st
 
 import weft
-from tests.selection_trees import binders, rules
+from tests.selection_trees import axes, selections
 from tests.stack_trees import coverages, pile, stacks
 from weft.dsl import syntax as s
-from weft.dsl.automaton import SOFT
 from weft.dsl.builder import clean_docstring
 from weft.dsl.printer import format_file
+from weft.dsl.scanner import SOFT
 
 T = TypeVar("T")
 
@@ -76,11 +76,7 @@ def _compound(items: st.SearchStrategy[s.Expr]) -> st.SearchStrategy[s.Expr]:
         st.builds(s.ListLiteral, tuples(items)),
         st.builds(s.Index, names, tuples(items)),
         st.builds(s.Call, st.none() | names, names, arguments),
-        st.builds(s.Divide, items, items),
-        st.builds(s.Dot, items, items),
-        st.builds(s.Reduce, st.sampled_from(("sum", "mean", "max", "min")), binders(names, items), items),
-        st.builds(s.Softmax, items, names, st.none() | items),
-        st.builds(s.Membership, items, rules(items), st.booleans()),
+        selections(names, items),
     )
 
 
@@ -109,7 +105,7 @@ def any_files() -> st.SearchStrategy[s.File]:
     some_names = st.lists(names, min_size=1, max_size=3).map(tuple)
     types = st.builds(s.Type, names, st.lists(names, max_size=2).map(tuple))
     statements = st.one_of(
-        st.builds(s.Keep, expr),
+        st.builds(s.Keep, expr, st.none() | expr),
         st.builds(s.Require, expr),
         st.builds(s.Drop, expr),
         st.builds(s.Causal),
@@ -117,7 +113,7 @@ def any_files() -> st.SearchStrategy[s.File]:
         st.builds(s.Grid, some_names, tuples(expr), st.none() | expr),
         st.builds(s.Input, names, names, types),
         st.builds(s.Given, names, some_names, st.builds(s.Type, st.sampled_from(("float", "vector")))),
-        st.builds(s.Axis, names, st.sampled_from(("q", "k")), st.none() | expr),
+        axes(names, expr),
         st.builds(s.Score, names, some_names, expr),
     )
     parameters = st.lists(st.builds(s.Parameter, names, types, st.none() | expr), max_size=3).map(tuple)

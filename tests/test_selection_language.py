@@ -63,7 +63,7 @@ def test_statements() -> None:
     (pattern,) = tree(XATTENTION).patterns
     causal, i, _, _, _, score, weight, keep = pattern.statements
     stride, one, r = s.Name("stride"), s.Number(1), s.Name("r")
-    assert causal == s.Causal() and i == s.Axis("i", "q", stride)
+    assert causal == s.Causal() and i == s.Axis("i", s.Binary("//", s.Name("q"), stride))
     forward = s.Binary("+", s.Binary("*", s.Name("i"), stride), stride)
     rows = (
         s.Index("Q", (s.Binary("-", s.Binary("-", forward, one), r),)),
@@ -85,7 +85,7 @@ def test_statements() -> None:
 def test_inputs_and_tokens() -> None:
     (pattern,) = tree("pattern f { axis T = k input a[T]: float input b[q, T]: vector input c[key]: int }").patterns
     assert pattern.statements == (
-        s.Axis("T", "k", None),
+        s.Axis("T", s.Name("k")),
         s.Given("a", ("T",), s.Type("float")),
         s.Given("b", ("q", "T"), s.Type("vector")),
         s.Input("c", "key", s.Type("int")),
@@ -128,6 +128,7 @@ def test_rules(text: str) -> None:
 
 def test_words_stay_names() -> None:
     words = "axis sum mean softmax top cover reach under by counting among where last visible total triangle".split()
+    words += "order within when count descend probit".split()
     text = f"pattern f({', '.join(f'{w}: int = 1' for w in words)}) {{ "
     text += " ".join(f"keep {w} < {w} - k and k in {w} .. {w} + 1" for w in words) + " }"
     assert found(text) == []
@@ -160,16 +161,13 @@ def test_words_stay_names() -> None:
         ),
         ("input b[I]: float let a[i] = b[i]", "E006 `b` has a value for each `I`, and `i` counts other cells | i"),
         (
-            "input b[I]: float let a[I] = b[I + 1]",
-            "E003 a score is read at an axis, or at a name bound inside one | I + 1",
+            "input b[I]: vector let a[I] = descend(t in I) b[I]",
+            "E003 a number is wanted here, and this is a vector | b[I]",
         ),
-        ("input b[I]: vector let a[I] = exp(b[I])", "E003 a number is wanted here, and this is a vector | b[I]"),
         ("input b[I]: float let a[I] = b[I] . b[I]", "E003 a vector is wanted here, and this is a number | b[I]"),
-        ("let a[I] = mean(t in I) Q[t] + 1", "E003 `+` takes two numbers or two vectors, not a vector and a number | "),
-        ("let a[I] = mean(t in I) Q[t] * Q[t]", "E003 two vectors are multiplied with `.` | Q[t] * Q[t]"),
         ("input b[I]: float let a[I] = b", "E003 `b` has a value for each cell | b"),
-        ("let a[I] = I * 2", "E003 `I` counts cells, and a number is wanted here | I"),
-        ("let a[I] = sum(I) 1", "E001 expected an operator or the next statement, found `1` | 1"),
+        ("let a[I] = J * 2", "E006 `J` has no value here | J * 2"),
+        ("let a[I] = sum(I) 1", "E008 `I` has a meaning already | I"),
         ("let a[I] = sum(i in J) 1", "E006 `J` has no value here | i in J"),
         ("let a[I] = sum(j in I) 1", "E006 `j` counts keys, and does not lie inside `I` | j in I"),
         ("axis A = q // 7 let a[I] = sum(A in I) 1", "E005 cells of 64 tokens are not made of cells of 7 | A in I"),
@@ -199,7 +197,7 @@ GATE = "input w[I, J]: float input rows[I, J]: vector input o[I]: float "
         ("keep J in top 3 by rows[I, J]", "E003 a number is wanted here, and this is a vector | rows[I, J]"),
         ("keep J in top 3 by 2", "E003 cells are ranked by a score | 2"),
         ("keep J in cover 90% by w[I, J]", "E007 only `top` takes a percentage | 90"),
-        ("keep J in top n by w[I, J]", "E004 an integer in a score must be known before the kernel runs, but it"),
+        ("keep J in top w[I, J] by w[I, J]", "E006 `J` has no value here | J"),
         ("keep J in top 3 by w[I, J] counting (k == 0)", "E006 `k` has no value here | k == 0"),
         ("keep J in top 3 by w[I, J] counting (J)", "E003 a condition is wanted here, and this is a number | J"),
         ("keep J not in top 3 by w[I, J]", "E003 what a rule does not choose is no selection | "),
@@ -223,7 +221,7 @@ def check_first(text: str, expected: str) -> None:
     except CompileError as error:
         d = error.diagnostics[0]
         first = f"{d.code} {d.message} | {d.span.source.text[d.span.start : d.span.end] if d.span else ''}"
-    assert first.startswith(expected) and (first == expected or expected.endswith(("| ", "it")))
+    assert first == expected or (expected.endswith("| ") and first.startswith(expected))
 
 
 def test_float_parameters() -> None:

@@ -45,7 +45,7 @@ def natural_heads(pattern: Pattern) -> int:
 def table_heads(parameters: Sequence[s.Parameter], given: Mapping[str, object]) -> int:
     """How many heads the first table parameter by head has; 0 when there is none."""
     for parameter in parameters:
-        if parameter.type.name == "table" and "head" in parameter.type.axes:
+        if parameter.type.name in ("table", "float") and "head" in parameter.type.axes:
             value = given.get(parameter.name, parameter.default)
             if length := _row_length(parse_expression(Source("", value)) if isinstance(value, str) else value):
                 return length
