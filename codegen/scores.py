@@ -38,6 +38,7 @@ from .reductions import reduced
 from .score_call import Call, Chooser, Tiles, by_heads, condition, integer
 from .views import Domain, rows, variables
 from .weigh import group_sums
+from .weigh_call import fused
 
 Names = Mapping[str, Domain]
 
@@ -114,9 +115,11 @@ def evaluate(term: Term, call: Call, names: Names) -> Value:
         case Dot(left, right):
             return dot(evaluate(left, call, names), evaluate(right, call, names), ())
         case Reduce():
-            return reduced(term, call, names, evaluate, _weights)
+            found = fused(term, call, names, evaluate)
+            return reduced(term, call, names, evaluate, _weights) if found is None else found
         case Softmax():
-            return _softmax(term, call, names)
+            found = fused(term, call, names, evaluate)
+            return _softmax(term, call, names) if found is None else found
         case Count():
             return _count(term, call, names)
         case _:

@@ -7,7 +7,9 @@ import torch
 
 import weft
 from tests.brute import PATTERNS
+from tests.test_weigh_fused import plainly
 from weft.codegen import select as select_module
+from weft.codegen import weigh_call
 from weft.compiler.dense_only import only_densely
 
 # Arguments for small lengths, so that cells are chosen and left out.
@@ -74,3 +76,12 @@ def test_every_shipped_selection_is_here() -> None:
 def test_shipped(name: str, n: int, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pattern = weft.load(PATTERNS / "selection" / f"{name}.sparse", **SMALL[name])
     check(pattern, n, m, monkeypatch, (1 << 28, 1 << 12))
+
+
+@pytest.mark.parametrize("m", [101, 40])
+@pytest.mark.parametrize("name", ["flex_prefill", "minference", "nsa_selected", "pbs_attention", "xattention"])
+def test_where_kernels_weigh(name: str, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fused kernels would compute is asked of them with the right rows and conditions."""
+    monkeypatch.setattr(weigh_call, "suits", lambda *_: True)
+    monkeypatch.setattr(weigh_call, "fused_sums", plainly)
+    check(weft.load(PATTERNS / "selection" / f"{name}.sparse", **SMALL[name]), 101, m, monkeypatch, (1 << 28, 1 << 12))
