@@ -99,7 +99,7 @@ def configuration(arch: int, bits: int, rows: int, columns: int, width: int) -> 
         return Config(min(short, 64), min(narrow, 64), min(depth, 32), 4, 2)
     warps = 8 if short == 128 else 4
     if arch // 10 in (9, 10):
-        return Config(short, min(narrow, 256 if short == 128 else 128), depth, warps, 3)
+        return Config(short, min(narrow, 256 if short == 128 else 128), depth, warps, 4)
     return Config(short, min(narrow, 128), min(depth, 32), warps, 3 if arch else 1)
 
 
@@ -176,7 +176,7 @@ def _run(one: Weighing, config: Config, parts: int, out: torch.Tensor, lead: int
     per_tile, pieces = config.block_n // piece, -(-columns // ratios.columns) * parts
     tiles_n = -(-pieces // per_tile)
     sums = out.new_empty(out.shape[0], heads * rows, tiles_n * per_tile)
-    tops, totals = out.new_empty(2, out.shape[0], heads * rows, tiles_n)
+    tops, totals = (out.new_empty(out.shape[0], heads * rows, tiles_n) for _ in range(2))
     from . import weigh_fused_kernel as kernels  # triton is not everywhere
 
     with torch.cuda.device(out.device) if out.is_cuda else nullcontext():
@@ -194,7 +194,7 @@ def _run(one: Weighing, config: Config, parts: int, out: torch.Tensor, lead: int
         block = min(GATHERED, 1 << (pieces - 1).bit_length())
         grid = (out.shape[0] * out.shape[1] * out.shape[2], -(-pieces // block))
         counts = (heads, rows, out.shape[2], ratios.rows, begin - first * ratios.rows, tiles_n, pieces)
-        second_kernel[grid](sums, shares, out, out.stride()[:3], *counts, per_tile, ratios.heads, block)
+        second_kernel[grid](sums, shares, out, *out.stride()[:3], *counts, per_tile, ratios.heads, block)
 
 
 def scoring(
@@ -213,12 +213,12 @@ def scoring(
     sides = ((left, begin), (right, right.start))
     leads = tuple(fold.x.stride()[:3] for fold, _ in sides)
     folds = tuple((*fold.x.stride()[3:], fold.step) for fold, _ in sides)
-    cells = tuple((fold.cell, fold.first + fold.cell * start, fold.x.shape[3]) for fold, start in sides)
+    cells = (x for fold, start in sides for x in (fold.cell, fold.first + fold.cell * start, fold.x.shape[3]))
     width = left.x.shape[4]
     # The interpreter takes the bits of bf16 for integers.
     native = left.x.dtype == right.x.dtype and not (knobs.runtime.interpret and left.x.dtype == torch.bfloat16)
     kinds = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
-    arguments = (lead, left.x.shape[1], left.x.shape[2], rows, columns, *leads, *folds, *cells, pieces, condition)
+    arguments = (lead, left.x.shape[1], left.x.shape[2], rows, columns, *leads, *folds, *cells, *pieces, *condition)
     return (*arguments, one.factor * LOG2E), {
         "STEPS": one.steps,
         "WIDTH": width,

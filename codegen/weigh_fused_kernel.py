@@ -20,9 +20,8 @@ def tile_of(tiles_m, tiles_n, SIDE: tl.constexpr):
 
 
 @triton.jit
-def bounds_of(i, condition):
+def bounds_of(i, key, query, offset):
     """For each row the largest j for which the condition holds; the smallest, negated, where j's factor is negative."""
-    key, query, offset, _sign = condition
     value = i.to(tl.int64) * query + offset
     bound = value // key
     # Division rounds towards 0 on devices.
@@ -44,15 +43,21 @@ def rows_at(at, place, tokens, fold, s, MASKED: tl.constexpr, WIDTH: tl.constexp
     return tl.load(at)
 
 
-# Numbers that differ from chunk to chunk; the kernel is the same.
-PLAIN = ["first_lead", "groups", "heads", "rows", "columns", "tiles_m", "tiles_n", "left_cells", "right_cells"]
+# Numbers that differ from chunk to chunk, or from length to length, for which the kernel is the same. Triton looks into
+# tuples, which therefore hold strides alone.
+PLAIN = (
+    *("tiles_m", "tiles_n", "first_lead", "groups", "heads", "rows", "columns", "left_cell", "left_first"),
+    *("left_tokens", "right_cell", "right_first", "right_tokens", "ratio", "parts", "width"),
+    *("key", "query", "offset", "sign"),
+)
 
 
-@triton.jit(do_not_specialize=[*PLAIN, "pieces", "condition"])
+@triton.jit(do_not_specialize=PLAIN)
 def piece_sums(
     left, right, sums, tops, totals, tiles_m, tiles_n,
-    first_lead, groups, heads, rows, columns,
-    left_lead, right_lead, left_fold, right_fold, left_cells, right_cells, pieces, condition, factor,
+    first_lead, groups, heads, rows, columns, left_lead, right_lead, left_fold, right_fold,
+    left_cell, left_first, left_tokens, right_cell, right_first, right_tokens,
+    ratio, parts, width, key, query, offset, sign, factor,
     STEPS: tl.constexpr, WIDTH: tl.constexpr, LIMITED: tl.constexpr, MASKED: tl.constexpr,
     COMPUTE: tl.constexpr, PRECISION: tl.constexpr, PIECE: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, SIDE: tl.constexpr,
@@ -61,7 +66,6 @@ def piece_sums(
 
     A tile's columns are BLOCK_N / PIECE pieces; J is `parts` pieces of `width` columns, PIECE of them with padding.
     """
-    ratio, parts, width = pieces
     lead, tile_m, tile_n = tile_of(tiles_m, tiles_n, SIDE)
     batch, group = (first_lead + lead) // groups, (first_lead + lead) % groups
     flat = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -73,8 +77,8 @@ def piece_sums(
     j = piece // parts * ratio + inner
     exists = (column % PIECE < width) & (inner < ratio) & (j < columns)
     if LIMITED:
-        bounds = bounds_of(i, condition)
-        signed = j * condition[3]
+        bounds = bounds_of(i, key, query, offset)
+        signed = j * sign
         needed = tl.min(tl.where(exists, signed, 1 << 30), 0) <= tl.max(bounds, 0)
     else:
         needed = True
@@ -83,8 +87,8 @@ def piece_sums(
     total = tl.zeros([BLOCK_M], tl.float32)
     if needed:
         d = tl.arange(0, BLOCK_D)
-        left_place = left_cells[0] * i + left_cells[1]
-        right_place = right_cells[0] * tl.minimum(j, columns - 1) + right_cells[1]
+        left_place = left_cell * i + left_first
+        right_place = right_cell * tl.minimum(j, columns - 1) + right_first
         left += batch.to(tl.int64) * left_lead[0] + group.to(tl.int64) * left_lead[1]
         right += batch.to(tl.int64) * right_lead[0] + group.to(tl.int64) * right_lead[1]
         lefts = (row // rows).to(tl.int64) * left_lead[2] + left_place.to(tl.int64) * left_fold[0]
@@ -92,8 +96,8 @@ def piece_sums(
         at_right = right + (right_place.to(tl.int64) * right_fold[0])[:, None] + (d * right_fold[1])[None, :]
         scores = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
         for s in range(STEPS * ((WIDTH + BLOCK_D - 1) // BLOCK_D)):
-            a = rows_at(at_left, left_place, left_cells[2], left_fold, s, MASKED, WIDTH, BLOCK_D).to(COMPUTE)
-            b = rows_at(at_right, right_place, right_cells[2], right_fold, s, MASKED, WIDTH, BLOCK_D).to(COMPUTE)
+            a = rows_at(at_left, left_place, left_tokens, left_fold, s, MASKED, WIDTH, BLOCK_D).to(COMPUTE)
+            b = rows_at(at_right, right_place, right_tokens, right_fold, s, MASKED, WIDTH, BLOCK_D).to(COMPUTE)
             scores = tl.dot(a, b.T, scores, input_precision=PRECISION)
         holds = tl.broadcast_to(exists[None, :], [BLOCK_M, BLOCK_N])
         if LIMITED:
@@ -110,9 +114,12 @@ def piece_sums(
     tl.store(totals + mine * tiles_n + tile_n, total, mask=flat < heads * rows)
 
 
-@triton.jit(do_not_specialize=["heads", "rows", "cells", "ratio", "front", "tiles_n", "pieces", "out_steps"])
+COUNTS = ("lead_step", "head_step", "cell_step", "heads", "rows", "cells", "ratio", "front", "tiles_n", "pieces")
+
+
+@triton.jit(do_not_specialize=COUNTS)
 def cell_sums(
-    sums, shares, out, out_steps, heads, rows, cells, ratio, front, tiles_n, pieces,
+    sums, shares, out, lead_step, head_step, cell_step, heads, rows, cells, ratio, front, tiles_n, pieces,
     PER_TILE: tl.constexpr, SUM_HEADS: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """Sums over the rows of one cell I: pieces times their tile's share of the row. What tiles skipped is not read."""
@@ -130,5 +137,5 @@ def cell_sums(
             share = tl.load(shares + (first + i) * tiles_n + place // PER_TILE, mask=there, other=0.0)
             used = there & (share != 0.0)
             found += share * tl.load(sums + (first + i) * tiles_n * PER_TILE + place, mask=used, other=0.0)
-    at = out + lead.to(tl.int64) * out_steps[0] + head.to(tl.int64) * out_steps[1] + cell.to(tl.int64) * out_steps[2]
+    at = out + lead.to(tl.int64) * lead_step + head.to(tl.int64) * head_step + cell.to(tl.int64) * cell_step
     tl.store(at + place, found, mask=there)

@@ -42,7 +42,7 @@ def case(target, dtype, n, d):
     arguments, options = scoring(one, config, (0, cells, cells), (8, 1, 8), 0)
     x = torch.empty(16)
     first = compiled(target, piece_sums, (q, k, x, x, x, 4, 4, *arguments), options)
-    second = compiled(target, cell_sums, (x, x, x, (64, 64, 64), *[4] * 7, 8, False, 1024), {})
+    second = compiled(target, cell_sums, (x, x, x, 64, 64, 64, *[4] * 7, 8, False, 1024), {})
     return first, second
 
 
