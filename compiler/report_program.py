@@ -73,7 +73,7 @@ def as_text(report: ProgramReport) -> str:
         f"can be   {say(found.admissible)} pairs, what `require` and `causal` admit, summed over heads",
         f"always   {say(found.guaranteed)} pairs, whatever the tensors are: {percent(least)} of them",
         f"at most  {commas(found.possible.value)} pairs: {percent(most)} of them"
-        + ("" if found.possible.value < found.admissible.value else "; the rules promise no fewer"),
+        + ("" if found.possible.value < found.admissible.value else "; nothing tighter is known"),
         f"scoring  at most {si(report.scoring_flops)}FLOP, of products of rows over all cells",
         f"attend   {work[0]}FLOP to {work[1]}FLOP on kept pairs",
         f"memory   {binary(kv_bytes)} of keys and values",

@@ -195,3 +195,12 @@ def test_half_precision_stays_what_it_is() -> None:
     pattern = pattern_of(BODIES["cells"])
     report = report_on(pattern, made_up(pattern, 64, 2, 1, 16).to(torch.bfloat16))
     assert report.dtype == "bfloat16" and "cpu, bfloat16" in as_text(report)
+
+
+def test_limits_that_read_places_are_counted_by_the_definition() -> None:
+    """What is admissible depends on the tensors then, and who is NaN of places nobody counts."""
+    body = "let hot[k] = K[k] . K[k] order p = k by hot[k] within 32 axis R = p // 8 let mp[R] = mean(p in R) K[p]"
+    pattern = pattern_of(f"{body} let r[I, R] = mq[I] . mp[R] keep R in top 9 by r[I, R] require p % 2 == 0")
+    report = report_on(pattern, made_up(pattern, 64, 2, 2, 8))
+    assert [(one.density, one.nan_scores) for one in report.by_head] == [(1.0, None)] * 2
+    assert "unknown" in as_text(report) and report.by_head[0].empty_rows == 0
