@@ -161,7 +161,8 @@ def _parts(plan: Plan, lists: Listed, row: int, head: int, most: int, n: int) ->
         tiles = found.tiles[first:stop].tolist()
         spans = _spans(tiles, block, n)
         partial = tiles[max(0, min(stop, middle) - first) :]
-        checked = torch.cat([torch.arange(t * block, min(n, (t + 1) * block)) for t in partial]) if partial else None
+        ends = [(t * block, min(n, (t + 1) * block)) for t in partial]
+        checked = torch.cat([torch.arange(*end, device="cpu") for end in ends]) if partial else None
         if lists.key_of is None:
             yield Part(spans, checked, formula)
             continue
