@@ -112,7 +112,9 @@ def _check_nesting(key: str, query: str | None, inside: ir.Chosen, span: Span | 
     if inside.query is not None:
         if query is None:
             fail(
-                "E006", span, f"the choice among differs by `{inside.query}`, and this rule is the same for all queries"
+                "E006",
+                span,
+                f"what this chooses among differs by `{inside.query}`, and this rule is the same for all queries",
             )
         pairs.append((names.axes[query], names.axes[inside.query]))
     for fine, coarse in pairs:

@@ -21,8 +21,10 @@ MOST_DRAWN = 1 << 26
 def table_values(table: Table, inputs: Mapping[str, Ints], n: int, m: int, shape: Shape) -> Ints:
     """One table as a flat array; raises KeyError when its input was not given."""
     match table.kind:
-        case "input" | "order":
+        case "input":
             return inputs[table.source]
+        case "order":
+            return inputs[table.name]
         case "head":
             return np.asarray(table.values, dtype=np.int64)
         case "sample":

@@ -120,7 +120,9 @@ def _check_nesting(outer: Ruled, inner: Ruled, rule: Chosen, scope: Scope) -> No
     pairs = [(scope.cells[outer.key], scope.cells[inner.key])]
     pairs += [(scope.cells[a], scope.cells[b]) for a in outer.queries for b in inner.queries]
     if inner.queries and not outer.queries:
-        message = f"the choice among differs by `{min(inner.queries)}`, and this rule is the same for all queries"
+        message = (
+            f"what this chooses among differs by `{min(inner.queries)}`, and this rule is the same for all queries"
+        )
         scope.report("E006", rule.span, message)
     for fine, coarse in pairs:
         if (fine.side, fine.order) != (coarse.side, coarse.order):

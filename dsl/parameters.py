@@ -74,7 +74,7 @@ def _check_type(type: Type, scope: Scope) -> None:
         scope.report("E002", type.span, f"unknown type `{type.name}`", did_you_mean(type.name, _TYPES))
     elif (type.name == "table" or (type.name == "float" and type.axes)) and type.axes not in _TABLES:
         axes = f"[{', '.join(type.axes)}]" if type.axes else " without axes"
-        hint = "a {0} is {0}[head], {0}[layer, head] or {0}[layer]".format("table" if type.name == "table" else "float")
+        hint = f"there are {type.name}[head], {type.name}[layer, head] and {type.name}[layer]"
         scope.report("E006", type.span, f"there is no {type.name}{axes}", hint)
     elif type.name not in ("table", "float") and type.axes:
         scope.report("E006", type.span, f"`{type.name}` has no axes", "lists of numbers are tables: table[head]")
