@@ -35,8 +35,8 @@ from weft.compiler.selection import (
 from weft.dsl.diagnostics import CompileError
 from weft.dsl.loader import load_text
 
-I, J, K = Var("I"), Var("J"), Var("k")
-S_IJ = Read("s", (I, J))
+QUERIES, KEYS, KEY = Var("I"), Var("J"), Var("k")
+S_IJ = Read("s", (QUERIES, KEYS))
 AXES = "axis I = q // 8\naxis J = k // 8\naxis C = k // 32\ninput s[I, J]: float\ninput c[C]: float\n"
 
 
@@ -140,7 +140,7 @@ def test_axes() -> None:
         Axis("p", "k", 1, order="p"),
         Axis("J", "k", 8, order="p"),
     )
-    assert built.orders == (Order("p", Read("hot", (K,)), 64),)
+    assert built.orders == (Order("p", Read("hot", (KEY,)), 64),)
     assert built.limits.tables == (Table("p", "order", "none"),)
 
     def place(token: Expr) -> Expr:
@@ -148,24 +148,24 @@ def test_axes() -> None:
         return Binary("//", TableRead("p", Binary("+", head, token)), Const(8))
 
     distance, places = (clause.formula for clause in built.keeps)
-    cells = Binary("-", Binary("//", Var("q"), Const(8)), Binary("//", K, Const(8)))
-    assert distance == Compare("==", cells, Binary("-", Var("q"), K))
+    cells = Binary("-", Binary("//", Var("q"), Const(8)), Binary("//", KEY, Const(8)))
+    assert distance == Compare("==", cells, Binary("-", Var("q"), KEY))
     other = place(Binary("min", Const(2), Var("n")))
     assert isinstance(other, Binary)
-    assert places == Compare("==", place(K), other.left)
+    assert places == Compare("==", place(KEY), other.left)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("s[I, J] + I * 2 - 3", Arithmetic("-", Arithmetic("+", S_IJ, Integer(Binary("*", I, Const(2)))), Number(3.0))),
+        ("s[I, J] + I * 2 - 3", Arithmetic("-", Arithmetic("+", S_IJ, Integer(Binary("*", QUERIES, Const(2)))), Number(3.0))),
         ("s[I, J] * (30 + I / 10)", Arithmetic(
-            "*", S_IJ, Arithmetic("+", Number(30.0), Arithmetic("/", Integer(I), Number(10.0))))),
-        ("s[I, J - n % 3]", Read("s", (I, Binary("-", J, Binary("%", Var("n"), Const(3)))))),
-        ("sum(h, r < 2) s[r, J]", Reduce("sum", (Heads(False), Below("r", 2)), Read("s", (Var("r"), J)))),
+            "*", S_IJ, Arithmetic("+", Number(30.0), Arithmetic("/", Integer(QUERIES), Number(10.0))))),
+        ("s[I, J - n % 3]", Read("s", (QUERIES, Binary("-", KEYS, Binary("%", Var("n"), Const(3)))))),
+        ("sum(h, r < 2) s[r, J]", Reduce("sum", (Heads(False), Below("r", 2)), Read("s", (Var("r"), KEYS)))),
         ("max(h in g) s[I, J]", Reduce("max", (Heads(True),), S_IJ)),
         ("sum(C where C < I + h) c[C]", Reduce(
-            "sum", (Whole("C"),), Read("c", (Var("C"),)), Compare("<", Var("C"), Binary("+", I, Var("h"))))),
+            "sum", (Whole("C"),), Read("c", (Var("C"),)), Compare("<", Var("C"), Binary("+", QUERIES, Var("h"))))),
         ("descend(t in J) K[t][1 .. 3] . K[0]", Reduce(
             "descend", (Inside("t", "J", 1),), Dot(Slice(Row("K", Var("t")), 1, 3), Row("K", Const(0))))),
     ],
@@ -185,9 +185,9 @@ def test_rules() -> None:
     assert (count.chosen.key, count.chosen.query, count.chosen.amount) == ("J", "I", Number(0.5))
     first, second, third = built.choices
     assert isinstance(first, Chosen) and isinstance(second, Chosen) and isinstance(third, Threshold)
-    many = Read("a", (I,))
+    many = Read("a", (QUERIES,))
     assert first.amount == Arithmetic("/", many, Number(2.0)) and not first.joint
-    assert first.among == Compare(">", J, Const(1)) and first.inside is not None
+    assert first.among == Compare(">", KEYS, Const(1)) and first.inside is not None
     assert (first.inside.key, first.inside.query, first.inside.by) == ("C", None, Read("c", (Var("C"),)))
     assert first.when == (
         Threshold(">", many, Number(1.0), None, "I", "a[I] > 1"),
@@ -207,7 +207,7 @@ def test_real_tables() -> None:
         built = lower_selection(module, module.file.patterns[-1], given, Shape(True, 2, 1))
         score = built.scores[0].value
         by_head = Arithmetic("*", ByHead((1.0, 2.0)), Number(2.0))
-        key = Row("K", K)
+        key = Row("K", KEY)
         dot = Arithmetic("*", Dot(key, key), Number(0.5))
         assert score == Arithmetic("+", Arithmetic("+", dot, by_head), Number(7.0))
         assert isinstance(built.choices[0], Chosen) and built.choices[0].amount == ByHead((1.0, 0.25))
