@@ -158,7 +158,8 @@ def test_axes() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("s[I, J] + I * 2 - 3", Arithmetic("-", Arithmetic("+", S_IJ, Integer(Binary("*", QUERIES, Const(2)))), Number(3.0))),
+        ("s[I, J] + I * 2 - 3", Arithmetic(
+            "-", Arithmetic("+", S_IJ, Integer(Binary("*", QUERIES, Const(2)))), Number(3.0))),
         ("s[I, J] * (30 + I / 10)", Arithmetic(
             "*", S_IJ, Arithmetic("+", Number(30.0), Arithmetic("/", Integer(QUERIES), Number(10.0))))),
         ("s[I, J - n % 3]", Read("s", (QUERIES, Binary("-", KEYS, Binary("%", Var("n"), Const(3)))))),
