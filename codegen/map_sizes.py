@@ -14,6 +14,8 @@ from ..compiler.terms import children
 from ..compiler.walk import variables as names_of
 from .score_call import Call
 from .views import Domain, affine, variables
+from .weigh_fused import suits
+from .weigh_match import matched
 
 Names = Mapping[str, Domain]
 
@@ -87,6 +89,9 @@ def footprint(term: Term, call: Call, names: Names) -> int:
     """Numbers, for each head, of the largest tensor that a term makes; what reductions in it need is cut on its own."""
     vectors = {one.name: one.vector for one in (*call.program.scores, *call.program.givens)}
     match term:
+        case Reduce() | Softmax() if suits(call.q, call.k, call.v) and matched(term, call.program, call.n, call.m):
+            # The fused kernels hold no map but the one they make.
+            return _size(free(term), names, 1)
         case Row(_, index) if affine(index, {"n": 1, "m": 1}) is not None and not _places(index, names):
             return 0
         case Softmax(body, along, where):

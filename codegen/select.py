@@ -10,6 +10,7 @@ from ..compiler import ir
 from ..compiler.selection import Choice, Chosen, Number, Term, Threshold
 from .candidates import possible
 from .map_sizes import footprint
+from .rank import WIDEST, rank_rows, ranks
 from .rules import choose
 from .score_call import Call, by_heads, condition
 from .scores import evaluate
@@ -19,8 +20,10 @@ from .views import Domain
 SHARE = 25
 LEAST_BYTES = 1 << 23
 RANKED = 2
-# Bytes that ranking takes for each cell, most of them for places.
-SORT_BYTES = 24
+# Bytes that ranking takes for each cell: where it sorts, most of them are for places.
+SORT_BYTES, RANK_BYTES = 24, 8
+# Chunks begin at cells that coarser cells are likely to begin with.
+ALIGNED = 16
 
 
 def map_bytes(k: torch.Tensor, v: torch.Tensor) -> int:
@@ -41,17 +44,27 @@ def chosen_cells(choice: Choice, call: Call) -> torch.Tensor:
 
 def keep(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
     """What a choice keeps for some cells of queries, [B, G or 1, heads of the group or 1, query cells, key cells]."""
-    parts = [_choice(choice, replace(call, recent={}), part) for part in chunks(choice, call, cells)]
-    shape = torch.broadcast_shapes(*(part.shape[:3] for part in parts))
-    return torch.cat([part.expand(*shape, *part.shape[3:]) for part in parts], 3) if len(parts) > 1 else parts[0]
+    parts = chunks(choice, call, cells)
+    if len(parts) == 1:
+        return _choice(choice, replace(call, recent={}), cells)
+    out: torch.Tensor | None = None
+    for part in parts:
+        kept = _choice(choice, replace(call, recent={}), part)
+        if out is None:
+            shape = (*call.q.shape[:3], cells.count, kept.shape[4])
+            out = torch.empty(shape, dtype=torch.bool, device=kept.device)
+        out[:, :, :, part.start - cells.start :][:, :, :, : part.count] = kept
+    assert out is not None
+    return out
 
 
 def chunks(choice: Choice, call: Call, cells: Domain) -> list[Domain]:
     """Query cells to do at once, so that neither scores nor ranking take much memory."""
     keys = call.domain(choice.key).count if choice.key else 1
     heads = call.q.shape[0] * call.heads
-    fit = RANKED * call.map_bytes // (heads * keys * SORT_BYTES)
     joint = isinstance(choice, Chosen) and choice.joint
+    sorts = not call.q.is_cuda or keys > WIDEST
+    fit = RANKED * call.map_bytes // (heads * keys * (SORT_BYTES if sorts else RANK_BYTES))
     count = cells.count if joint else max(1, min(cells.count, fit))
     sides = (choice.by,) if isinstance(choice, Chosen) else (choice.left, choice.right)
 
@@ -62,8 +75,8 @@ def chunks(choice: Choice, call: Call, cells: Domain) -> list[Domain]:
 
     while count > 1 and not joint and not small(count):
         count //= 2
-    if count < cells.count:
-        count = 1 << (count.bit_length() - 1)
+    if ALIGNED < count < cells.count:
+        count -= count % ALIGNED
     end = cells.start + cells.count
     return [cells.part(first, min(count, end - first)) for first in range(cells.start, end, count)]
 
@@ -167,6 +180,8 @@ def _ranked(
     if choice.joint:
         score, candidates, forced = (x.flatten(1)[:, None] for x in (score, candidates, forced))
         amounts = None if amounts is None else amounts[:, :1]
+    if ranks(score):
+        return rank_rows(choice, score, candidates, forced, amounts).view(shape)
     step = max(1, room // (SORT_BYTES * score[0].numel() or 1))
     parts: list[torch.Tensor] = []
     for first in range(0, len(score), step):

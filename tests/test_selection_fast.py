@@ -8,9 +8,10 @@ import torch
 import weft
 from tests.brute import PATTERNS
 from tests.test_weigh_fused import plainly
+from weft.codegen import named, weigh_call
 from weft.codegen import select as select_module
-from weft.codegen import weigh_call
 from weft.compiler.dense_only import only_densely
+from weft.selection import job_of, select
 
 # Arguments for small lengths, so that cells are chosen and left out.
 SMALL: dict[str, dict[str, Any]] = {
@@ -83,5 +84,73 @@ def test_shipped(name: str, n: int, m: int, monkeypatch: pytest.MonkeyPatch) -> 
 def test_where_kernels_weigh(name: str, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What fused kernels would compute is asked of them with the right rows and conditions."""
     monkeypatch.setattr(weigh_call, "suits", lambda *_: True)
-    monkeypatch.setattr(weigh_call, "fused_sums", plainly)
+    monkeypatch.setattr(weigh_call, "fused_sums", lambda one, room: plainly(one))
     check(weft.load(PATTERNS / "selection" / f"{name}.sparse", **SMALL[name]), 101, m, monkeypatch, (1 << 28, 1 << 12))
+
+
+PRELUDE = """causal
+    axis I = q // 8  axis J = k // 8  axis i = q // 4  axis j = k // 4  axis t = last 12 of q  axis d = q - k
+    axis D = q // 8 - k // 8
+    let mq[I] = mean(u in I) Q[u]  let mk[J] = mean(u in J) K[u]  let s[I, J] = mq[I] . mk[J]
+    let w[i, j] = Q[i * 4] . K[j * 4]  let row[t, k] = softmax(Q[t] . K[k] * scale over k where k <= t)
+"""
+ODD = [
+    "let x[I, J] = softmax(s[I, J] over I) keep x[I, J] > 0.1",
+    "let x[J] = sum(I where I >= J) s[I, J] / 30 keep J in top 2 by x[J]",
+    "let x[I, J] = sum(I2 < 2) s[I - I2, J] keep J in top 2 by x[I, J]",
+    "let x[q] = max(k where k < 5 or k // 16 == q // 16 and k <= q) Q[q] . K[k] * scale keep x[q] > 0.7",
+    "let x[q] = mean(k where k % 3 == 1 and k <= q) Q[q] . K[k] keep x[q] > 0",
+    "let x[J] = mean(u in J) ((K[u] - mk[J]) . (K[u] - mk[J])) keep J in top 2 by x[J]",
+    "let x[I] = mean(i in I, u in i) Q[u] . Q[u] keep x[I] > 15",
+    "let x[I, J] = sum(i in I, j in J where j <= i) w[i, j] - s[I, J] keep J in top 2 by x[I, J]",
+    "let x[I, J] = max(h) s[I, J] keep J in top 2 by x[I, J]",
+    "let x[I, J] = sum(h in g) s[I, J] * h keep J in top 2 by x[I, J]",
+    "let x[J] = mean(h, u in J) K[u] let y[J] = mean(I) mq[I] . x[J] keep J in top 2 by y[J]",
+    "let x[I, J] = descend(u in J) mq[I] . K[u] keep J in top 2 by x[I, J]",
+    "let x[J] = max(u in J) softmax(K[u] . K[u] over u) keep J in top 2 by x[J]",
+    "let x[d] = sum(t) row[t, t - d] keep d in top 9 by x[d] counting (d < 3)",
+    "let x[D] = sum(I, J where I - J == D) s[I, J] keep D in cover 0.5 by x[D]",
+    "let x[I, D] = s[I, I - D] keep D in top 2 by x[I, D]",
+    "let x[q] = max(min(Q[q], 0.5), -Q[q])[2 .. 9] . Q[q][0 .. 7] keep x[q] > 1",
+    "let x[I] = probit(1 / (I + 2) + h / 100) keep x[I] > -1",
+    "keep J in top 1 + I // 3 by s[I, J] among (J != 2)",
+    "let a[I] = count(J in top 50% of visible by s[I, J]) keep J in top a[I] / 2 by s[I, J]",
+    "keep (I, J) in top 12 by s[I, J] counting (J == I)",
+    "keep j in top 4 by w[i, j] among (J in top 2 by s[I, J])",
+    "keep J in top 2 by s[I, J] when s[I, 0] > 0",
+    "let hot[k] = sum(t) row[t, k] order p = k by hot[k] within 16  axis P = p // 4  let mp[P] = mean(u in P) K[u]"
+    " let x[P] = mean(t) Q[t] . mp[P] keep P in top 3 by x[P] counting (P == p[0] // 4)",
+    "let hot[k] = K[k] . K[k] order p = k by hot[k] within 8  axis P = p // 8  let x[I, P] = max(u in P) mq[I] . K[u]"
+    " keep P in top 2 by x[I, P] require q - k < 40",
+    "axis e = 3  input f[q, e]: vector  input c[e]: float"
+    " let x[q, J] = sum(e) c[e] * abs(f[q, e] . f[q, 2]) + J keep J in top 2 by x[q, J]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", ODD)
+def test_every_part(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern = weft.load(f"pattern x {{ {PRELUDE} {body} }}")
+    for m in (67, 30):
+        check(pattern, 67, m, monkeypatch, (1 << 28, 600))
+
+
+@pytest.mark.parametrize("room", [1 << 14, 1 << 17])
+def test_keys_that_a_condition_excludes_are_not_scored(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reduction over a first block and a window makes maps of those, none larger than there is room for."""
+    pattern = weft.load("""pattern p { causal
+        let x[q] = max(k where k < 16 or k // 128 == q // 128 and k <= q) Q[q] . K[k] * scale
+        keep x[q] > 0.5 }""")
+    n, made = 2048, list[int]()
+    product = named._product  # pyright: ignore[reportPrivateUsage]
+
+    def counted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        made.append(x.shape[0] * x.shape[1] * y.shape[2])
+        return product(x, y)
+
+    monkeypatch.setattr(named, "_product", counted)
+    monkeypatch.setattr(select_module, "map_bytes", lambda *_: room)
+    q, k, v = tensors(n, n, 1, 1, 1)
+    job = job_of(pattern, pattern.program(1, 1), q, k, {})
+    select(job, q, k, v, 0.25, {})
+    assert 8 * max(made) <= room
+    assert sum(made) <= n * (16 + 2 * 128)
