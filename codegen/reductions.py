@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
 
 import torch
 
@@ -14,18 +15,19 @@ from ..compiler.selection import (
     Heads,
     Inside,
     Number,
+    Read,
     Reduce,
     Scale,
     Softmax,
     Term,
 )
-from ..compiler.terms import replaced
+from ..compiler.terms import replaced, within
 from ..compiler.walk import variables as names_of
 from . import folds
 from .map_sizes import condition_size, footprint, inner_names, simpler, spans, tied
 from .named import Value, arithmetic, dot, together
 from .score_call import Call, by_heads, condition
-from .views import Domain
+from .views import Domain, full
 
 Names = Mapping[str, Domain]
 Evaluate = Callable[[Term, Call, Names], Value]
@@ -55,7 +57,21 @@ def reduced(term: Reduce, call: Call, names: Names, evaluate: Evaluate, weigh: W
     def leaf(term: Reduce, call: Call, names: Names, inner: Names) -> Value:
         return _leaf(term, call, names, inner, evaluate, weigh)
 
+    _shared(term, call, names, evaluate)
     return _pieces(term, call, names, {}, leaf)
+
+
+def _shared(term: Reduce, call: Call, names: Names, evaluate: Evaluate) -> None:
+    """Scores that the pieces of a fold would each make again are made first: those that lack one of its names."""
+    known = {**names, **inner_names(term.binders, call, names)}
+    most = {name for name in free(term.body) if name in known}
+    for part in within(term.body):
+        if (
+            isinstance(part, Read)
+            and free(part) < most
+            and _bytes(footprint(part, call, known), call) <= call.map_bytes
+        ):
+            evaluate(part, call, known)
 
 
 def _own(term: Reduce, names: Names) -> Reduce:
@@ -125,48 +141,76 @@ def _pieces(
 ) -> Value:
     """The fold, cut along a free name or a plain binder where its map would be too large; `cut` narrows binders."""
     inner = {**inner_names(term.binders, call, names), **cut}
+    key = (term, tuple(names.items()), tuple(cut.items()))
+    if key not in call.memory:
+        call.memory[key] = _plan(term, call, names, inner)
+    plan: Plan = call.memory[key]
+    match plan.kind:
+        case "leaf":
+            return leaf(term, call, names, inner)
+        case "runs":
+            found = (leaf(term, call, names, {**inner, plan.name: part}) for part in plan.parts)
+            return folds.joined(term.op, list(found))
+        case "rows":
+            once = _small(call)
+            calls = ((replace(call, recent=dict(once)), {**names, plan.name: part}) for part in plan.parts)
+            return folds.beside([_pieces(term, one, narrowed, cut, leaf) for one, narrowed in calls], plan.name)
+        case "items":
+            once = _small(call)
+            calls = ((replace(call, recent=dict(once)), {**cut, plan.name: part}) for part in plan.parts)
+            return folds.joined(term.op, [_pieces(term, one, names, narrowed, leaf) for one, narrowed in calls])
+        case _:
+            assert_never(plan.kind)
+
+
+def _small(call: Call) -> dict[object, Value]:
+    """What was made for all pieces, where it is small."""
+    fits = call.map_bytes // 8
+    return {key: x for key, x in call.recent.items() if x.tensor.numel() * x.tensor.element_size() <= fits}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A fold at once; in runs of a binder where its condition may hold; for parts of a free name, or of a binder."""
+
+    kind: Literal["leaf", "runs", "rows", "items"]
+    name: str = ""
+    parts: tuple[Domain, ...] = ()
+
+
+def _plan(term: Reduce, call: Call, names: Names, inner: Names) -> Plan:
     if not _fits(term, call, names, inner):
         fixed = tied(term.body, call)
         fixed |= {b.outer for b in term.binders if isinstance(b, Inside) and b.name in fixed}
-        used = (free(term.body) | names_of(term.where or ir.Truth(True))) | free(term)
+        used = free(term) | free(term.body) | names_of(term.where or ir.Truth(True))
         rows = [name for name in names if name in used and name not in fixed and names[name].count > 1]
         if rows:
             name = max(rows, key=lambda x: names[x].count)
-            parts = _cuts(term, call, names, inner, name)
-            found = (_pieces(term, replace(call, recent={}), {**names, name: part}, cut, leaf) for part in parts)
-            return folds.beside(list(found), name)
-        plain = [b.name for b in term.binders if not isinstance(b, Inside) and b.name not in fixed]
-        plain = [name for name in plain if inner[name].count > 1]
-        if plain:
-            name = max(plain, key=lambda x: inner[x].count)
-            parts = _cuts(term, call, names, inner, name)
-            found = (_pieces(term, replace(call, recent={}), names, {**cut, name: part}, leaf) for part in parts)
-            return folds.joined(term.op, list(found))
-    if term.where is not None and (runs := _runs(term, call, {**names, **inner})) is not None:
-        name, parts = runs
-        found = (leaf(term, call, names, {**inner, name: part}) for part in parts)
-        return folds.joined(term.op, list(found))
-    return leaf(term, call, names, inner)
+            return Plan("rows", name, _cuts(term, call, names, inner, name))
+        items = [b.name for b in term.binders if not isinstance(b, Inside | Heads) and b.name not in fixed]
+        items = [name for name in items if inner[name].count > 1]
+        if items:
+            name = max(items, key=lambda x: inner[x].count)
+            return Plan("items", name, _cuts(term, call, names, inner, name))
+    runs = _runs(term, call, {**names, **inner}) if term.where is not None else None
+    return Plan("leaf") if runs is None else Plan("runs", *runs)
 
 
 def _cuts(term: Reduce, call: Call, names: Names, inner: Names, name: str) -> tuple[Domain, ...]:
-    """Parts of a name's cells that fit, each a half of a half; as in calls of the same shape."""
-    key = (term, name, tuple(names.items()), tuple(inner.items()))
-    if key not in call.memory:
-        out: list[Domain] = []
-        left = [names[name] if name in names else inner[name]]
-        while left:
-            part = left.pop()
-            narrowed = {**names, name: part} if name in names else names
-            within = {**inner_names(term.binders, call, narrowed), **{x: d for x, d in inner.items() if not d.within}}
-            within = within if name in names else {**within, name: part}
-            if part.count == 1 or _fits(term, call, narrowed, within):
-                out.append(part)
-            else:
-                half = 1 << ((part.count - 1).bit_length() - 1)
-                left += [part.part(part.start + half, part.count - half), part.part(part.start, half)]
-        call.memory[key] = tuple(out)
-    return call.memory[key]
+    """Parts of a name's cells that fit, each a half of a half."""
+    out: list[Domain] = []
+    left = [names[name] if name in names else inner[name]]
+    while left:
+        part = left.pop()
+        narrowed = {**names, name: part} if name in names else names
+        within = {**inner_names(term.binders, call, narrowed), **{x: d for x, d in inner.items() if not d.within}}
+        within = within if name in names else {**within, name: part}
+        if part.count == 1 or _fits(term, call, narrowed, within):
+            out.append(part)
+        else:
+            half = 1 << ((part.count - 1).bit_length() - 1)
+            left += [part.part(part.start + half, part.count - half), part.part(part.start, half)]
+    return tuple(out)
 
 
 def _fits(term: Reduce, call: Call, names: Names, inner: Names) -> bool:
@@ -178,7 +222,11 @@ def _fits(term: Reduce, call: Call, names: Names, inner: Names) -> bool:
         name, parts = runs
         known[name] = known[name].part(parts[0].start, max(part.count for part in parts))
     size = max(footprint(term.body, call, known), condition_size(term.where, known))
-    return size * call.q.shape[0] * call.heads * call.exact.itemsize <= call.map_bytes
+    return _bytes(size, call) <= call.map_bytes
+
+
+def _bytes(size: int, call: Call) -> int:
+    return size * call.q.shape[0] * call.heads * call.exact.itemsize
 
 
 def _contracts(term: Reduce) -> bool:
@@ -231,14 +279,13 @@ def _whole(along: Inside, call: Call, names: Names) -> bool:
 
 def _where(where: ir.Formula, body: Value, term: Reduce, call: Call, names: Names) -> Value:
     """A body with what the fold leaves out where a condition fails."""
-    where = simpler(where, call, names)
-    if where == ir.Truth(True):
-        return body
     axes = tuple(dict.fromkeys((*body.axes, *(name for name in names if name in names_of(where)))))
-    met = by_heads(condition(where, call, names, axes), len(axes))
-    x = body.over(axes)
-    neutral = folds.NEUTRAL[term.op]
-    return Value(torch.where(met[..., None] if body.vector else met, x, neutral), axes, body.vector)
+    x = full(body, axes, names)
+    where = simpler(where, call, names)
+    if where != ir.Truth(True):
+        met = by_heads(condition(where, call, names, axes), len(axes))
+        x = torch.where(met[..., None] if body.vector else met, x, folds.NEUTRAL[term.op])
+    return Value(x, axes, body.vector)
 
 
 def _folded(term: Reduce, body: Value, names: Names) -> Value:

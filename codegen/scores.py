@@ -4,7 +4,7 @@ Values are laid out [batch, group, heads of the group, cells .., (row)]; an axis
 place in it. Queries may be asked for in chunks, so that nothing of all queries by all keys need be stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -36,7 +36,7 @@ from .map_sizes import reach, simpler
 from .named import Value, arithmetic, dot, sliced
 from .reductions import reduced
 from .score_call import Call, Chooser, Tiles, by_heads, condition, integer
-from .views import Domain, rows, variables
+from .views import Domain, full, rows, variables
 from .weigh import group_sums
 from .weigh_call import fused
 
@@ -250,15 +250,9 @@ def _weights(term: Softmax, binder: Inside, call: Call, names: Names) -> Value:
     axes = (*(axis for axis in others if axis != term.along), term.along)
     where = by_heads(condition(term.where, call, names, axes), len(axes))
     where = where.view(where.shape[3:]) if where.shape[:3].numel() == 1 else where
-    sums = group_sums(_full(body, axes, names), where, factor, ratio)
+    sums = group_sums(full(body, axes, names), where, factor, ratio)
     sums = torch.nn.functional.pad(sums, (0, outer.count - sums.shape[-1]))
     return Value(sums, (*axes[:-1], binder.outer))
-
-
-def _full(body: Value, axes: Sequence[str], names: Names) -> torch.Tensor:
-    """A body over axes of which the last is there in full, also where it does not depend on it."""
-    x = body.over(axes)
-    return x if axes[-1] in body.axes else x.expand(*x.shape[:-1], names[axes[-1]].count)
 
 
 def _peeled(term: Term, call: Call, names: Names) -> tuple[float, Value]:
@@ -294,10 +288,10 @@ def _softmax(term: Softmax, call: Call, names: Names) -> Value:
     inner = {**names, term.along: seen}
     body = evaluate(term.body, call, inner)
     where = None if term.where is None else simpler(term.where, call, inner)
-    mentioned = frozenset[str]() if where is None else names_of(where)
+    mentioned = frozenset[str]() if term.where is None else names_of(term.where)
     axes = (*dict.fromkeys(x for x in (*body.axes, *names) if x in (*body.axes, *mentioned) and x != term.along),)
     axes = (*axes, term.along)
-    x = _full(body, axes, inner)
+    x = full(body, axes, inner)
     if where is not None and where != ir.Truth(True):
         x = torch.where(by_heads(condition(where, call, inner, axes), len(axes)), x, float("-inf"))
     if call.axis(term.along) or not asked.within:

@@ -48,6 +48,12 @@ def rows(
     return Value(found * there[..., None], axes, True)
 
 
+def full(value: Value, axes: Sequence[str], names: Mapping[str, Domain]) -> torch.Tensor:
+    """The tensor over axes of which each is there in full, also where it does not depend on one."""
+    sizes = [-1 if axis in value.axes else names[axis].count for axis in axes]
+    return value.over(axes).expand(-1, -1, -1, *sizes, *([-1] * value.vector))
+
+
 def coordinates(names: Mapping[str, Domain], axes: Sequence[str], positions: torch.Tensor) -> dict[str, torch.Tensor]:
     """The cell numbers of each axis, shaped so that they broadcast over `axes`; `positions` is 0, 1, .."""
     out: dict[str, torch.Tensor] = {}
