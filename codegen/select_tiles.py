@@ -7,12 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ..compiler.expand import TileLists
 from ..compiler.ir import Mask
 from ..compiler.pipeline import make_plan
 from ..compiler.plan import Shape, Tiling
 from ..compiler.tables import Ints
-from .launch import DeviceLists
 from .tables import gather, tile_lists
 
 
@@ -122,37 +120,3 @@ def aligned(cells: Sequence[Cells], tiling: Tiling, n: int) -> bool:
     sides = [(c.query_size, tiling.block_m) for c in cells] + [(c.key_size, tiling.block_n) for c in cells]
     sides += [(c.key_size, tiling.block_m) for c in cells if c.kind == "d"]
     return all(cell % tile == 0 or cell >= n for cell, tile in sides)
-
-
-def combine(limits: Tiles, kept: Sequence[Tiles], shape: tuple[int, int]) -> Tiles:
-    """Tiles of the whole pattern, [B, H, query tiles, key tiles]: in the limits, and kept by something."""
-    touched = full = limits.touched.new_zeros((*shape, *limits.touched.shape[-2:]))
-    for one in kept:
-        touched, full = touched | one.touched, full | one.full
-    return Tiles(touched & limits.touched, full & limits.full)
-
-
-def device_lists(tiles: Tiles) -> DeviceLists:
-    """The lists that kernels read: each row's full tiles, then its partial ones; one spare tile at the end."""
-    batch = tiles.touched.shape[0]
-    kinds = torch.stack([tiles.full, tiles.touched & ~tiles.full], dim=-2).flatten(0, 2)
-    columns = kinds.shape[-1]
-    counts = kinds.sum(-1, dtype=torch.int32)
-    ends = counts.sum(-1, dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    start = torch.nn.functional.pad(ends, (1, 0))
-    rows = kinds.shape[0] // batch
-    # Every batch element has one more start than it has rows: its end, which is the next one's first.
-    starts = torch.stack([start[b * rows : (b + 1) * rows + 1] for b in range(batch)]).flatten()
-    splits = torch.nn.functional.pad((start[:-1] + counts[:, 0]).view(batch, rows), (0, 1)).flatten()
-    found = torch.nonzero(kinds.flatten())[:, 0] % columns
-    flat = torch.nn.functional.pad(found.to(torch.int32), (0, 1))
-    return DeviceLists(starts, splits, flat, rows + 1 if batch > 1 else 0)
-
-
-def host_lists(tiles: Tiles) -> list[TileLists]:
-    """The same lists for the CPU back end, one for each batch element."""
-    out: list[TileLists] = []
-    for b in range(tiles.touched.shape[0]):
-        one = device_lists(Tiles(tiles.touched[b : b + 1], tiles.full[b : b + 1]))
-        out.append(TileLists(one.start.numpy(), one.split[:-1].numpy(), one.tiles[:-1].numpy()))
-    return out

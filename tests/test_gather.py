@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.gather_case import CAUSAL, FIRST, Case, pairs, shuffled, some
 from weft import selection_grouped
 from weft.codegen import columns as columns_module
+from weft.codegen.list_tiles import combine
 from weft.codegen.select_plan import place_of
 from weft.codegen.select_tiles import Cells, aligned, tiles_of
 from weft.compiler.ir import Binary, Compare, Const, Not, Read, Var
@@ -121,7 +122,7 @@ def test_places_far_from_what_is_chosen_are_not_visited() -> None:
     n, places = 512, shuffled(1, 1, 512, 64)
     none = Cells(torch.zeros(1, 1, 8, 16, dtype=torch.bool), 64, 32, "p")
     case = Case(n, 1, 1, 1, (none,), keeps=(OWN, cell_of(0, 32)), places=places, within=64)
-    found = work_of(case.job(), [none], Tiling(32, 32), places).tiles.touched[0, 0]
+    found = combine(work_of(case.job(), [none], Tiling(32, 32), places).tiles).touched[0, 0]
     first = int(places.place_of[0, 0, 0]) // 32
     for i in range(16):
         near = {i // 2 * 2, i // 2 * 2 + 1, first}

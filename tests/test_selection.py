@@ -1,5 +1,6 @@
 """Dynamic patterns end to end: what the tiled back ends choose and attend to, against the dense definition."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import weft
 from tests.brute import PATTERNS
 from weft.cli import main
 from weft.codegen import select as select_module
+from weft.codegen.launch import DeviceLists
+from weft.codegen.list_tiles import Visited, lists_by_kernel, lists_plainly
 from weft.codegen.map_sizes import reach
 from weft.codegen.scores import call_of
 from weft.codegen.select_reference import selected
-from weft.codegen.select_tiles import Cells, Tiles, aligned, device_lists, tiles_of
+from weft.codegen.select_tiles import Cells, Tiles, aligned, tiles_of
 from weft.codegen.views import Domain
 from weft.codegen.weigh import group_sums
 from weft.compiler.plan import Tiling
@@ -143,11 +146,20 @@ def test_cells_to_tiles(n: int, rows: int, columns: int, seed: int) -> None:
                 assert tile.any() == tile.all()
 
 
-def test_lists() -> None:
+@pytest.mark.parametrize("make", [lists_plainly, lists_by_kernel])
+@pytest.mark.parametrize("limited", [(1, 4, 9), (3, 4, 9), (2, 3, 4, 9)])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_lists(make: Callable[[Visited], DeviceLists], limited: tuple[int, ...], parts: int) -> None:
     rng = np.random.default_rng(0)
-    touched = torch.from_numpy(rng.random((2, 3, 4, 9)) < 0.5)
-    full = touched & torch.from_numpy(rng.random((2, 3, 4, 9)) < 0.5)
-    lists = device_lists(Tiles(touched, full))
+
+    def some(*shape: int) -> Tiles:
+        may, must = (torch.from_numpy(rng.random(shape) < share) for share in (0.7, 0.6))
+        return Tiles(may, may & must)
+
+    limits, kept = some(*limited), [some(2, 3, 4, 9) for _ in range(parts)]
+    touched = torch.stack([one.touched for one in kept]).any(0) & limits.touched
+    full = torch.stack([one.full for one in kept]).any(0) & limits.full
+    lists = make(Visited(limits, tuple(kept), 2, 3))
     for b in range(2):
         for row in range(12):
             at = b * lists.step + row

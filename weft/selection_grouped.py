@@ -54,8 +54,9 @@ def agree(job: Job, cells: list[Cells]) -> bool:
 def cost(config: Config, work: Work) -> float:
     """How long a kernel may take: keys that are visited, by the rows that each meets."""
     from .codegen.columns import GATHER_COST
+    from .codegen.list_tiles import combine
 
-    keys = work.tiles.touched.sum() * config.block_n
+    keys = combine(work.tiles).touched.sum() * config.block_n
     if work.columns is not None:
         keys = keys + GATHER_COST * (work.columns.end - work.columns.first).sum()
     return float(keys) * max(config.block_m, FEWEST_ROWS) / config.rate

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .codegen.columns import Singles
     from .codegen.configure import Config, Dtype
     from .codegen.launch import Columns
+    from .codegen.list_tiles import Visited
     from .codegen.select_tiles import Cells, Places, Tiles
     from .compiler.ir import Clause
     from .selection import Job
@@ -30,7 +31,7 @@ class Work:
     """What the attention part runs: a plan, its lists, and the tables its pairs read, some by batch element."""
 
     plan: Plan
-    tiles: Tiles
+    tiles: Visited
     columns: Columns | None
     key_of: torch.Tensor | None
     shared: dict[str, torch.Tensor]
@@ -51,8 +52,9 @@ def work_of(job: Job, cells: list[Cells], tiling: Tiling, places: Places | None 
     import torch
 
     from .calls import narrow
+    from .codegen.list_tiles import Visited
     from .codegen.select_plan import lookup_tables, plan_of, without_orders
-    from .codegen.select_tiles import aligned, combine
+    from .codegen.select_tiles import aligned
     from .codegen.tables import gather as gather_tables
 
     ordered = needs_places(job, cells)
@@ -63,7 +65,7 @@ def work_of(job: Job, cells: list[Cells], tiling: Tiling, places: Places | None 
     singles = _singles(plain, cells, found, tiling) if gather else None
     rest = [c for c in range(len(cells)) if singles is None or c not in singles.choices]
     heads = (cells[0].kept.shape[0], job.shape.heads)
-    tiles = combine(found.limits, [*found.keeps, *(found.chosen[c] for c in rest)], heads)
+    tiles = Visited(found.limits, (*found.keeps, *(found.chosen[c] for c in rest)), *heads)
     whole = not any(bool((keeps.touched & ~keeps.full).any()) for keeps in found.keeps)
     fits = aligned([cells[c] for c in rest], tiling, job.n)
     fits = fits and all(cells[c].kind == "p" or not ordered for c in rest)
@@ -129,8 +131,8 @@ def _static(job: Job, clauses: tuple[Clause, ...], tiling: Tiling, places: Place
 def _singles(job: Job, cells: list[Cells], found: Found, tiling: Tiling) -> Singles | None:
     """Choices whose keys are worth gathering one by one, where there are any."""
     from .codegen.columns import GATHER_COST, may_gather, singles_of
+    from .codegen.list_tiles import Visited, combine
     from .codegen.place_tiles import reads_order
-    from .codegen.select_tiles import combine
 
     choices = [c for c, one in enumerate(cells) if may_gather(one)]
     if not choices:
@@ -140,8 +142,8 @@ def _singles(job: Job, cells: list[Cells], found: Found, tiling: Tiling) -> Sing
     singles = singles_of(cells, choices, tiling, job.tiles(clauses, tiling).touched, job.n)
     heads = (cells[0].kept.shape[0], job.shape.heads)
     rest = [one for c, one in enumerate(found.chosen) if c not in choices]
-    without = combine(found.limits, [*found.keeps, *rest], heads).touched
-    both = combine(found.limits, [*found.keeps, *found.chosen], heads).touched
+    without = combine(Visited(found.limits, (*found.keeps, *rest), *heads)).touched
+    both = combine(Visited(found.limits, (*found.keeps, *found.chosen), *heads)).touched
     listed = (singles.columns.end - singles.columns.first).sum()
     saved = (both & ~without).sum() * tiling.block_n
     return singles if bool(listed * GATHER_COST < saved) else None
@@ -186,7 +188,7 @@ def _on_cpu(
     work: Work, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from .codegen.cpu import Listed, attend_listed
-    from .codegen.select_tiles import host_lists
+    from .codegen.list_tiles import host_lists
 
     rows: list[Mapping[str, torch.Tensor]] = [
         work.shared | {name: table[b] for name, table in work.batched.items()} for b in range(q.shape[0])
@@ -217,7 +219,7 @@ def _on_device(
     from .codegen.choose import UNEVEN_HEADS
     from .codegen.forward import Kernel
     from .codegen.launch import DTYPES, architecture, launcher
-    from .codegen.select_tiles import device_lists
+    from .codegen.list_tiles import device_lists
     from .selection_grouped import cost, grouped
 
     if scale <= 0:
