@@ -73,8 +73,10 @@ def tied(term: Term, call: Call) -> frozenset[str]:
             if score is None:
                 return frozenset()
             along = tied(score.value, call)
-            of = (index for axis, index in zip(score.axes, indices, strict=True) if axis in along)
-            return frozenset(name for index in of for name in variables(index))
+            pairs = tuple(zip(score.axes, indices, strict=True))
+            # A name that is a whole index besides cuts the score too.
+            cuts = {index.name for axis, index in pairs if isinstance(index, ir.Var) and axis not in along}
+            return frozenset(x for axis, index in pairs if axis in along for x in variables(index)) - cuts
         case Reduce(_, binders, body):
             inner = tied(body, call)
             around = {binder.outer for binder in binders if isinstance(binder, Inside) and binder.name in inner}

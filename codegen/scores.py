@@ -27,12 +27,13 @@ from ..compiler.selection import (
     Reduce,
     Row,
     Scale,
+    Score,
     Slice,
     Softmax,
     Term,
 )
 from ..compiler.walk import variables as names_of
-from .map_sizes import reach, simpler
+from .map_sizes import reach, simpler, tied
 from .named import Value, arithmetic, dot, sliced
 from .reductions import reduced
 from .score_call import Call, Chooser, Tiles, by_heads, condition, integer
@@ -168,6 +169,7 @@ def _read(name: str, places: tuple[ir.Expr, ...], call: Call, names: Names) -> V
     owner = next(one for one in (*call.program.scores, *call.program.givens) if one.name == name)
     own: dict[str, Domain] = {}
     renamed: dict[str, str] = {}
+    along = tied(owner.value, call) if isinstance(owner, Score) else frozenset[str]()
     for axis, place in zip(owner.axes, places, strict=True):
         whole = call.domain(axis)
         if isinstance(place, ir.Var) and place.name in names:
@@ -179,7 +181,8 @@ def _read(name: str, places: tuple[ir.Expr, ...], call: Call, names: Names) -> V
         box = interval(place, call.boxes(names), {})
         first = min(max(box.low, whole.start), whole.start + whole.count - 1)
         last = min(max(box.high, first), whole.start + whole.count - 1)
-        own[axis] = whole.part(first, last - first + 1)
+        # A softmax takes the work of all of its axis.
+        own[axis] = whole if axis in along else whole.part(first, last - first + 1)
     value = _cells(name, own, call)
     taken = {axis: place for axis, place in zip(owner.axes, places, strict=True) if axis not in renamed}
     # A name that also takes part in another index is one of the gathered places.
