@@ -171,8 +171,12 @@ def _unruled(text: str) -> str:
 def _binder(binder: Binder) -> str:
     if binder.inside is None:
         return binder.name if binder.bound is None else f"{binder.name} < {expression(binder.bound, SUM)}"
-    last = "" if binder.bound is None else f"last {expression(binder.bound, SUM)} of "
-    return f"{binder.name} in {last}{binder.inside}"
+    if binder.bound is None:
+        return f"{binder.name} in {binder.inside}"
+    count = expression(binder.bound, SUM)
+    # After an axis that is called `last` this would be a condition.
+    count = f"({count})" if re.match(r"where\b", count) else count
+    return f"{binder.name} in last {count} of {binder.inside}"
 
 
 def _row(expr: Expr) -> str:
