@@ -116,6 +116,10 @@ def test_statements() -> None:
         ("max(I, J) * (2)", "max(I, J) * 2"),
         ("sum(h in g, J where J < (3)) mean(t) (top)", "sum(h in g, J where J < 3) mean(t) (top)"),
         ("sum(r < 2, where) where", "sum(r < 2, where) where"),
+        (
+            "sum(t in last where C) a + mean(t in last (where) of q) b",
+            "sum(t in last where C) a + mean(t in last (where) of q) b",
+        ),
         ("descend(t in C) (a + b)", "descend(t in C) (a + b)"),
         ("K[t][0 .. 2 * 8] . Q[t]", "K[t][0 .. 2 * 8] . Q[t]"),
         ("(a + b)[(0) .. 2][1 .. 2]", "(a + b)[0 .. 2][1 .. 2]"),
