@@ -1,12 +1,13 @@
 """Time and memory of dynamic patterns: choosing and attending, against dense attention in the same run.
 
-B = 1, 32 query and 8 key/value heads, head dim 128, bf16. `--n 32768 65536 131072`. Inputs have planted structure: keys
+B = 1, 32 query and 8 key/value heads, head dim 128, bf16. `--n 32768 65536 131072`, `--rules`. Inputs have planted structure: keys
 near the query and a few key blocks score high. `top P%` rules force a density. Dense attention is causal, through
 `scaled_dot_product_attention` with cuDNN and with its FlashAttention-2 back end.
 """
 
 import argparse
 import datetime
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +19,12 @@ from triton.testing import do_bench
 
 import weft
 from weft.selection import job_of, select
+from weft.selection_kept import Kept, keep
+from weft.selection_tensors import Tensors, cell_counts
 
 HEADS, GROUPS, HEAD_DIM = 32, 8, 128
 FOLDER = Path(__file__).resolve().parent.parent / "patterns" / "selection"
+BLOCKS = ("xattention", "minference_blocks", "sparge_attention", "top 5", "top 10", "top 25", "top 50")
 FORCED = """pattern forced() {{
     causal
     axis i = q // 16
@@ -48,8 +52,13 @@ def planted(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Median milliseconds."""
-    return cast(float, do_bench(call, warmup=25, rep=600, return_mode="median"))
+    """Median milliseconds; of one call where that takes half a second."""
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    call()
+    torch.cuda.synchronize()
+    once = 1000 * (time.perf_counter() - begin)
+    return once if once > 500 else cast(float, do_bench(call, warmup=25, rep=400, return_mode="median"))
 
 
 def dense(backend: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> float:
@@ -59,25 +68,47 @@ def dense(backend: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
         return timed(lambda: scaled_dot_product_attention(q, k, v, is_causal=True))
 
 
+def density(kept: Kept) -> float:
+    """Kept pairs over admissible ones, of 512 rows of every eighth head."""
+    n = kept.tensors.n
+    rows = torch.arange(n - 1, -1, -max(1, n // 512), device="cuda")
+    found = torch.zeros(2, dtype=torch.long, device="cuda")
+    for head in range(0, HEADS, 8):
+        for chunk in kept.chunks(rows):
+            some, allowed = kept.rows(0, head, chunk)
+            found += torch.stack([some.sum(), allowed.sum()])
+    return float(found[0] / found[1])
+
+
 def row(name: str, pattern: weft.Pattern, qkv: tuple[torch.Tensor, ...], against: tuple[float, float]) -> str:
     """One line of the table."""
     q, k, v = qkv
-    n, job = q.shape[2], job_of(pattern, pattern.program(HEADS, GROUPS), q, k, {})
-    scale = HEAD_DIM**-0.5
-    choosing = timed(lambda: select(job, q, k, v, scale, {}))
+    n, scale = q.shape[2], HEAD_DIM**-0.5
+    program = pattern.program(HEADS, GROUPS)
+    counts = cell_counts(program.axes, n)
+    inputs = {
+        one.name: torch.randn(
+            1, 1, *(counts[axis] for axis in one.axes), *([64] if one.vector else []), device="cuda", dtype=q.dtype
+        )
+        for one in program.givens
+    }
+    job = job_of(pattern, program, q, k, inputs)
+
+    def attend() -> object:
+        return pattern.attention(q, k, v, **inputs)
+
+    attend()  # which compiles
+    choosing = timed(lambda: select(job, q, k, v, scale, inputs))
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
-    pattern.attention(q, k, v)
+    attend()
     extra = torch.cuda.max_memory_allocated() - held - q.numel() * 2
-    whole = timed(lambda: pattern.attention(q, k, v))
-    cells = select(job, q, k, v, scale, {})[0]
-    blocks = cells.kept.shape[2] * cells.kept.shape[3] / 2
-    density = float(cells.kept.sum()) / HEADS / blocks
-    share = extra / (2 * k.numel() * 2)
+    whole = timed(attend)
+    share = density(keep(pattern, Tensors(q, k, v, inputs, "")))
     return (
-        f"| {name} | {n} | {100 * density:.1f} | {choosing:.1f} | {whole:.1f} | {100 * choosing / against[0]:.0f} | "
-        f"{against[0] / whole:.2f} | {against[1] / whole:.2f} | {100 * share:.0f} |"
+        f"| {name} | {n} | {100 * share:.1f} | {choosing:.1f} | {whole:.1f} | {100 * choosing / against[0]:.0f} | "
+        f"{against[0] / whole:.2f} | {against[1] / whole:.2f} | {100 * extra / (2 * k.numel() * 2):.0f} |"
     )
 
 
@@ -85,21 +116,26 @@ def main() -> None:
     """The table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, nargs="+", default=[32768, 65536, 131072])
-    arguments = parser.parse_args()
+    parser.add_argument("--rules", nargs="+", help="shipped patterns, or `top P`; the rules on blocks by default")
+    given = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {datetime.date.today()}:\n")
     print(
         "| rule | N | density % | choosing ms | whole ms | choosing, % of cuDNN | over cuDNN | over FA2 "
         "| extra, % of K, V |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    for n in arguments.n:
+    for n in given.n:
         qkv = planted(n)
         against = dense(SDPBackend.CUDNN_ATTENTION, *qkv), dense(SDPBackend.FLASH_ATTENTION, *qkv)
         print(f"| dense causal: cuDNN {against[0]:.1f} ms, FA2 {against[1]:.1f} ms | {n} | | | | | | | |", flush=True)
-        for name in ("xattention", "minference_blocks", "sparge_attention"):
-            print(row(name, weft.load(FOLDER / f"{name}.sparse"), qkv, against), flush=True)
-        for percent in (5, 10, 25, 50):
-            print(row(f"top {percent}%", weft.load(FORCED.format(percent=percent)), qkv, against), flush=True)
+        for name in given.rules or BLOCKS:
+            forced = FORCED.format(percent=name.removeprefix("top ")) if name.startswith("top ") else None
+            pattern = weft.load(forced or FOLDER / f"{name}.sparse")
+            try:
+                print(row(f"{name} %" if forced else name, pattern, qkv, against), flush=True)
+            except (torch.OutOfMemoryError, weft.TensorError) as error:
+                # What cannot run at a length is a result as well.
+                print(f"| {name} | {n} | {type(error).__name__}: {str(error)[:120]} | | | | | | |", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,16 @@ import weft
 from tests.brute import Bools
 from tests.oracle import assert_close
 from tests.test_selection import NAMES, PATTERNS, inputs_of
+from tests.test_selection_fast import SMALL
+from tests.test_selection_fast import inputs_of as shipped_inputs
+from weft.codegen.rank import rank_rows
+from weft.codegen.rules import choose
 from weft.codegen.select_reference import selected
 from weft.codegen.select_tiles import Cells
 from weft.compiler.dense import dense_mask
 from weft.compiler.ir import Mask
 from weft.compiler.plan import Shape
+from weft.compiler.selection import Chosen, Number
 from weft.selection import Job, job_of, select
 
 pytestmark = pytest.mark.gpu
@@ -109,3 +114,29 @@ def test_long_sequences_in_chunks() -> None:
     out = pattern.attention(q, k, v)
     assert out.isfinite().all()
     assert torch.cuda.max_memory_allocated() - before < 2 << 30
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_every_shipped_selection(name: str, dtype: torch.dtype) -> None:
+    """Rows attend to what the definition keeps, but for the few whose scores lie where rounding decides."""
+    pattern, n = weft.load(PATTERNS / "selection" / f"{name}.sparse", **SMALL[name]), 500
+    q, k, v = tensors(n, dtype)
+    inputs = shipped_inputs(pattern, n)
+    found = pattern.attention(q, k, v, **{key: x.cuda() for key, x in inputs.items()})
+    exact = (x.cpu().double() for x in (q, k, v))
+    right = pattern.attention(*exact, backend="reference", **inputs)
+    apart = (found.cpu().double() - right).abs().amax(-1) > (1e-3 if dtype == torch.float32 else 5e-2)
+    assert apart.double().mean() < 0.02
+
+
+@pytest.mark.parametrize("rule", ["top", "cover", "reach", "under"])
+def test_rules_without_sorting(rule: Any) -> None:
+    """Eighths have exact sums in any order."""
+    score = torch.randint(-8, 30, (3, 2, 40, 1500), device="cuda") / 8
+    score[torch.rand(score.shape, device="cuda") < 0.01] = float("nan")
+    candidates, forced = (torch.rand(score.shape, device="cuda") < share for share in (0.9, 0.01))
+    for amount in {"top": (0, 1, 100, 5000), "cover": (0.0, 0.25, 0.5, 1.0)}.get(rule, (0.0, 10.0, 200.0, 1e6)):
+        one = Chosen(rule, Number(amount), False, "visible", "J", "I", Number(0), None, None, "")
+        wanted = choose(one, score, candidates, forced & candidates)
+        assert torch.equal(rank_rows(one, score, candidates, forced & candidates), wanted)
