@@ -1,8 +1,8 @@
 """Time and memory of dynamic patterns: choosing and attending, against dense attention in the same run.
 
-B = 1, 32 query and 8 key/value heads, head dim 128, bf16. `--n 32768 65536 131072`, `--rules`. Inputs have planted structure: keys
-near the query and a few key blocks score high. `top P%` rules force a density. Dense attention is causal, through
-`scaled_dot_product_attention` with cuDNN and with its FlashAttention-2 back end.
+B = 1, 32 query and 8 key/value heads, head dim 128, bf16. `--n 32768 65536 131072`, `--rules`. Inputs have planted
+structure: keys near the query and a few key blocks score high. `top P` rules force a density. Dense attention is
+causal, through `scaled_dot_product_attention` with cuDNN and with its FlashAttention-2 back end.
 """
 
 import argparse
@@ -53,6 +53,7 @@ def planted(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def timed(call: Callable[[], Any]) -> float:
     """Median milliseconds; of one call where that takes half a second."""
+    call()
     torch.cuda.synchronize()
     begin = time.perf_counter()
     call()
@@ -86,7 +87,7 @@ def row(name: str, pattern: weft.Pattern, qkv: tuple[torch.Tensor, ...], against
     n, scale = q.shape[2], HEAD_DIM**-0.5
     program = pattern.program(HEADS, GROUPS)
     counts = cell_counts(program.axes, n)
-    inputs = {
+    inputs: dict[str, Any] = {
         one.name: torch.randn(
             1, 1, *(counts[axis] for axis in one.axes), *([64] if one.vector else []), device="cuda", dtype=q.dtype
         )

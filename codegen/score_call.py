@@ -16,6 +16,10 @@ from .named import Value
 from .search import TORCH
 from .views import Domain, coordinates, variables
 
+# Pieces have this share of the bytes of K and V, or so many bytes.
+SHARE = 25
+LEAST_BYTES = 1 << 23
+
 # The cells with an admissible pair, [H or 1, query cells, key cells], for tokens of a query and of a key cell.
 Tiles = Callable[[int, int], torch.Tensor]
 # Which cells a choice keeps, [B, G or 1, heads of the group or 1, query cells, key cells], for some cells of queries.
@@ -63,6 +67,12 @@ class Call:
     def m(self) -> int:
         """Queries, which are the last tokens."""
         return self.q.shape[3]
+
+    @property
+    def piece_bytes(self) -> int:
+        """Bytes of what kernels go through in pieces, which small ones do not slow down: a share of K and V."""
+        held = self.k.numel() * self.k.element_size() + self.v.numel() * self.v.element_size()
+        return min(self.map_bytes, max(LEAST_BYTES, held // SHARE))
 
     @property
     def heads(self) -> int:

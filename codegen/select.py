@@ -16,9 +16,9 @@ from .score_call import Call, by_heads, condition
 from .scores import evaluate
 from .views import Domain
 
-# A map of scores has this share of the bytes of K and V, or so many bytes; what ranking holds has RANKED as much.
-SHARE = 25
-LEAST_BYTES = 1 << 23
+# Bytes of a map of scores that no kernel goes through in pieces: each piece costs the host about a millisecond.
+MAP_BYTES = 1 << 27
+# What ranking holds is so many pieces.
 RANKED = 2
 # Bytes that ranking takes for each cell: where it sorts, most of them are for places.
 SORT_BYTES, RANK_BYTES = 24, 8
@@ -26,9 +26,9 @@ SORT_BYTES, RANK_BYTES = 24, 8
 ALIGNED = 16
 
 
-def map_bytes(k: torch.Tensor, v: torch.Tensor) -> int:
+def map_bytes() -> int:
     """Bytes of one map of scores: maps come in pieces of as much."""
-    return max(LEAST_BYTES, (k.numel() * k.element_size() + v.numel() * v.element_size()) // SHARE)
+    return MAP_BYTES
 
 
 def chosen_cells(choice: Choice, call: Call) -> torch.Tensor:
@@ -64,16 +64,18 @@ def chunks(choice: Choice, call: Call, cells: Domain) -> list[Domain]:
     heads = call.q.shape[0] * call.heads
     joint = isinstance(choice, Chosen) and choice.joint
     sorts = not call.q.is_cuda or keys > WIDEST
-    fit = RANKED * call.map_bytes // (heads * keys * (SORT_BYTES if sorts else RANK_BYTES))
+    # Where queries choose alone, what they choose is large itself.
+    room = max(RANKED * call.piece_bytes, heads * keys * cells.count // 8)
+    fit = room // (heads * keys * (SORT_BYTES if sorts else RANK_BYTES))
     count = cells.count if joint else max(1, min(cells.count, fit))
     sides = (choice.by,) if isinstance(choice, Chosen) else (choice.left, choice.right)
 
-    def small(count: int) -> bool:
+    def needs(count: int) -> int:
         names = _names(choice, call, cells.part(cells.start + cells.count - count, count))
-        most = max(footprint(side, call, names) for side in sides)
-        return most * heads * call.exact.itemsize <= call.map_bytes
+        return heads * call.exact.itemsize * max(footprint(side, call, names) for side in sides)
 
-    while count > 1 and not joint and not small(count):
+    # What all queries share is as large for fewer of them.
+    while count > 1 and not joint and call.map_bytes < needs(count) > needs(count // 2):
         count //= 2
     if ALIGNED < count < cells.count:
         count -= count % ALIGNED
@@ -144,7 +146,7 @@ def _chosen(
     amounts = None
     if not isinstance(choice.amount, Number):
         amounts = _value(choice.amount, call, (choice.query, None), names)
-    return _ranked(choice, score, candidates, forced, amounts, RANKED * call.map_bytes)
+    return _ranked(choice, score, candidates, forced, amounts, RANKED * call.piece_bytes)
 
 
 def _coarser(choice: Chosen, inside: Chosen, call: Call, cells: Domain) -> torch.Tensor:

@@ -29,7 +29,7 @@ def fused(term: Reduce | Softmax, call: Call, names: Names, evaluate: Evaluate) 
     one = weighing(found, call, {**within, found.along: call.domain(found.along)}, evaluate)
     if not suits(one.left.x, one.right.x) or one.left.x.shape[4] != one.right.x.shape[4]:
         return None
-    sums = fused_sums(one, room=call.map_bytes)
+    sums = fused_sums(one, room=call.piece_bytes)
     if found.heads and one.left.x.shape[2] == one.right.x.shape[2] == 1:
         sums = sums * call.q.shape[2]
     match found.rows:

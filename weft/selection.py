@@ -104,7 +104,7 @@ def select_places(
     program, every = job.program, with_all_queries(job)
     # A drop takes pairs away from what is kept, not cells from what is ranked.
     required = tuple(clause for clause in every.program.limits.clauses if clause.kind == "require")
-    room = map_bytes(k, v)
+    room = map_bytes()
     key = ("selection", program, q.shape, k.shape, q.dtype, room, q.device)
     call = call_of(
         program,
