@@ -17,8 +17,8 @@ from .search import TORCH
 from .views import Domain, coordinates, variables
 
 # Pieces have this share of the bytes of K and V, or so many bytes.
-SHARE = 25
-LEAST_BYTES = 1 << 23
+SHARE = 16
+LEAST_BYTES = 1 << 25
 
 # The cells with an admissible pair, [H or 1, query cells, key cells], for tokens of a query and of a key cell.
 Tiles = Callable[[int, int], torch.Tensor]

@@ -129,7 +129,8 @@ def fused_sums(one: Weighing, config: Config | None = None, room: int = ROOM) ->
     size = (batch * groups, 1 if one.ratios.heads else heads, cells, ends * parts)
     out = torch.zeros(size, dtype=torch.float32, device=left.x.device)
     if out.numel():
-        cell_bytes = 4 * heads * min(rows, left.count) * ends * parts
+        seen = -(-_seen(one, left.start, left.count) // columns)
+        cell_bytes = 4 * heads * min(rows, left.count) * max(1, seen) * parts
         for lead, leads, first, last in _chunks(batch * groups, cells, cell_bytes, room):
             _run(one, config, parts, out[lead : lead + leads, :, first:last], lead, left.start // rows + first)
     found = out.view(batch, groups, *size[1:3], ends, parts)
