@@ -71,7 +71,7 @@ class Case:
         q, k, v = (x.to(device) for x in self.tensors())
         cells = [replace(one, kept=one.kept.to(device)) for one in self.cells]
         places = Places(self.places.key_of.to(device), self.places.place_of.to(device)) if self.places else None
-        out, lse = attend(self.job(device), cells, q, k, v, 0.3, backend, False, places)
+        out, lse = attend(self.job(device), cells, q, k, v, 0.3, backend, False, places)()
         right, sums = attend_dense(q, k, v, self.kept().to(device), 0.3)
         torch.testing.assert_close(out, right, rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(lse, sums, rtol=tolerance, atol=tolerance)

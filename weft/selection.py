@@ -209,7 +209,10 @@ def attention_by_selection(
 
     before = job.n - job.m
     q = torch.nn.functional.pad(q, (0, 0, before, 0)) if before else q
-    out, lse = attend(with_all_queries(job), cells, q, k, v, scale, backend, tf32, places)
+    attention = attend(with_all_queries(job), cells, q, k, v, scale, backend, tf32, places)
+    # A boolean for each cell may be more than a twentieth of the keys and values.
+    del cells, places
+    out, lse = attention()
     return out[:, :, before:], lse[:, :, before:]
 
 

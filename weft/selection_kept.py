@@ -125,7 +125,7 @@ def cost(kept: Kept) -> tuple[float, float]:
 
     def attending() -> object:
         if pairs is None:
-            return attend(every, cells, padded, k, v, scale, backend, False, kept.places)
+            return attend(every, cells, padded, k, v, scale, backend, False, kept.places)()
         return attend_dense(q, k, v, pairs[0], scale)
 
     return timed(choose, q.is_cuda), timed(attending, q.is_cuda)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .compiler.plan import Plan, Tiling
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .codegen.select_tiles import Cells, Places, Tiles
     from .compiler.ir import Clause
     from .selection import Job
+
+    Attention = Callable[[], tuple[torch.Tensor, torch.Tensor]]
 
 # Tokens of a query tile and of a key tile on the CPU, at most: cells may be smaller.
 CPU_TILE = 128
@@ -174,13 +177,15 @@ def attend(
     backend: str,
     tf32: bool,
     places: Places | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output and the log-sum-exp of attention over cells; `backend` is "gpu", "triton", "hopper" or "cpu".
+) -> Attention:
+    """What computes the output and the log-sum-exp of attention over cells; `backend` is "gpu", "triton", "hopper" or
+    "cpu".
 
-    `places` is the order of a program that has one.
+    `places` is the order of a program that has one. Before the call cells may be forgotten: on a GPU only their lists
+    are read, and, where no tile fits them, the tables that pairs look up.
     """
     if backend == "cpu":
-        return _on_cpu(work_of(job, cells, tile(cells, job.n, CPU_TILE), places), q, k, v, scale)
+        return partial(_on_cpu, work_of(job, cells, tile(cells, job.n, CPU_TILE), places), q, k, v, scale)
     return _on_device(job, cells, q, k, v, scale, backend, tf32, places)
 
 
@@ -215,7 +220,7 @@ def _on_device(
     backend: str,
     tf32: bool,
     places: Places | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Attention:
     from .codegen.choose import UNEVEN_HEADS
     from .codegen.forward import Kernel
     from .codegen.launch import DTYPES, architecture, launcher
@@ -236,7 +241,7 @@ def _on_device(
     tables = work.shared | (work.batched if batched else {name: table[0] for name, table in work.batched.items()})
     lists = replace(device_lists(work.tiles), columns=work.columns, key_of=work.key_of)
     kernel = Kernel(work.plan, config, dtype, q.shape[3], batched, tf32)
-    return launcher(kernel).run(q, k, v, scale, lists, tables)
+    return partial(launcher(kernel).run, q, k, v, scale, lists, tables)
 
 
 def _gathering(
