@@ -44,17 +44,19 @@ def above(scores, candidates, forced, count, end, RULE: tl.constexpr, STEP: tl.c
 
 @triton.jit
 def of_row(scores, candidates, forced, count, RULE: tl.constexpr, STEP: tl.constexpr):
-    """What is spent in any case and by how many cells, what all cells spend, and the largest ranked score."""
+    """What is spent in any case and by how many cells, what all spend, the largest score, and where cells end."""
     before, others = tl.zeros([STEP], dtype=tl.float32), tl.zeros([STEP], dtype=tl.float32)
-    musts, most = tl.zeros([STEP], dtype=tl.int32), tl.full([STEP], -2147483648, dtype=tl.int32)
+    musts, last = tl.zeros([STEP], dtype=tl.int32), tl.zeros([STEP], dtype=tl.int32)
+    most = tl.full([STEP], -2147483648, dtype=tl.int32)
     for first in range(0, count, STEP):
         key, spends, ranked, must = cells_at(scores, candidates, forced, first, count, RULE, STEP)
         before += tl.where(must, spends, 0.0)
         others += tl.where(ranked, spends, 0.0)
         musts += must.to(tl.int32)
         most = tl.maximum(most, tl.where(ranked, key, -2147483648))
+        last = tl.maximum(last, tl.where(ranked, first + tl.arange(0, STEP) + 1, 0))
     spent = tl.sum(before, 0)
-    return spent, tl.sum(musts, 0), spent + tl.sum(others, 0), tl.max(most, 0)
+    return spent, tl.sum(musts, 0), spent + tl.sum(others, 0), tl.max(most, 0), tl.max(last, 0)
 
 
 @triton.jit
@@ -72,9 +74,9 @@ def rank(
     row = tl.program_id(0).to(tl.int64)
     scores, candidates, forced = scores_ptr + row * count, candidates_ptr + row * count, forced_ptr + row * count
     amount = tl.load(amounts_ptr + row)
-    spent, musts, whole, largest = of_row(scores, candidates, forced, count, RULE, STEP)
+    spent, musts, whole, largest, last = of_row(scores, candidates, forced, count, RULE, STEP)
     # Sums rise while scores are positive, and fall after.
-    peak = whole if RULE == TOP else spent + above(scores, candidates, forced, count, 0, RULE, STEP)
+    peak = whole if RULE == TOP else spent + above(scores, candidates, forced, last, 0, RULE, STEP)
     if RULE == COVER:
         amount = amount * whole
     # Keeping ends at the least score past which there is room.
@@ -82,11 +84,11 @@ def rank(
     end = largest
     while low < end:
         middle = (low & end) + ((low ^ end) >> 1)
-        past = spent + above(scores, candidates, forced, count, middle, RULE, STEP)
+        past = spent + above(scores, candidates, forced, last, middle, RULE, STEP)
         room = past <= amount if RULE == UNDER else past < amount
         end = tl.where(room, middle, end)
         low = tl.where(room, low, middle + 1)
-    past = spent + above(scores, candidates, forced, count, end, RULE, STEP)
+    past = spent + above(scores, candidates, forced, last, end, RULE, STEP)
     # A row keeps all its cells, or none of those that are ranked, or those of the first part of the order.
     some = amount == amount
     everything = whole <= amount
