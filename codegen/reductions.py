@@ -20,6 +20,7 @@ from ..compiler.selection import (
     Scale,
     Softmax,
     Term,
+    Whole,
 )
 from ..compiler.terms import replaced, within
 from ..compiler.walk import variables as names_of
@@ -37,7 +38,7 @@ Weigh = Callable[[Softmax, Inside, Call, Names], Value]
 
 def reduced(term: Reduce, call: Call, names: Names, evaluate: Evaluate, weigh: Weigh) -> Value:
     """The value of a reduction."""
-    term = _own(term, names)
+    term = _own(term, {**names, **inner_names(term.binders, call, names)})
     heads = [binder for binder in term.binders if isinstance(binder, Heads)]
     if heads:
         rest = replace(term, binders=tuple(b for b in term.binders if not isinstance(b, Heads)))
@@ -46,7 +47,8 @@ def reduced(term: Reduce, call: Call, names: Names, evaluate: Evaluate, weigh: W
         return folds.heads(term.op, value, heads[0].group, call.q.shape[1:3])
     if term.op == "mean":
         total = reduced(replace(term, op="sum"), call, names, evaluate, weigh)
-        if term.where is not None:
+        held = {binder.outer for binder in term.binders if isinstance(binder, Inside)}
+        if term.where is not None or any(isinstance(b, Whole) and b.name in held for b in term.binders):
             count = replace(term, op="sum", body=Number(1.0))
             return arithmetic("/", total, _at_least_one(reduced(count, call, names, evaluate, weigh)))
         return arithmetic("/", total, _counts(term, call, names))
@@ -74,12 +76,11 @@ def _shared(term: Reduce, call: Call, names: Names, evaluate: Evaluate) -> None:
             evaluate(part, call, known)
 
 
-def _own(term: Reduce, names: Names) -> Reduce:
+def _own(term: Reduce, known: Names) -> Reduce:
     """Where a body mentions the very cell whose inside is run through, that is the cell the inner name lies in."""
     for binder in term.binders:
         if isinstance(binder, Inside) and binder.outer in free(term.body) | names_of(term.where or ir.Truth(True)):
-            around = next((b.size for b in term.binders if isinstance(b, Inside) and b.name == binder.outer), None)
-            ratio = (around or names[binder.outer].size) // binder.size
+            ratio = known[binder.outer].size // binder.size
             value = ir.Binary("//", ir.Var(binder.name), ir.Const(ratio)) if ratio > 1 else ir.Var(binder.name)
             whole = replaced(replace(term, binders=()), binder.outer, value)
             assert isinstance(whole, Reduce)

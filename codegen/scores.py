@@ -235,7 +235,7 @@ def _gathered(value: Value, taken: Mapping[str, ir.Expr], own: Names, call: Call
     else:
         x = x.view(*x.shape[:3], *[1] * len(new), *x.shape[3:])
     if outside is not None:
-        x = torch.where(outside.view(*outside.shape, *[1] * (len(kept) + value.vector)), 0.0, x)
+        x = torch.where(outside.view((*outside.shape, *[1] * (len(kept) + value.vector))), 0.0, x)
     return Value(x, (*new, *kept), value.vector)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .compiler.dense_only import only_densely
-from .compiler.ir import Binary, Clause, Compare, Const, Expr, Var
+from .compiler.ir import Binary, Clause, Compare, Const, Expr, Truth, Var
 from .compiler.plan import Shape, Tiling
 from .compiler.selection import Axis, Program
 from .compiler.walk import rewrite, substitute
@@ -36,6 +36,7 @@ class Job:
     statics: Mapping[str, Ints]
     # Queries, which are the last tokens.
     m: int
+    batch: int = 1
 
     def tiles(self, clauses: tuple[Clause, ...], tiling: Tiling) -> Tiles:
         """The tiles of static clauses, remembered: listing them takes longer than attending to them."""
@@ -64,8 +65,10 @@ def job_of(pattern: Pattern, program: Program, q: torch.Tensor, k: torch.Tensor,
             raise TensorError(f"pattern `{pattern.name}` has no input `{name}` (its inputs: {wanted})")
     given = {name: inputs[name] for name in read if name in inputs}
     statics = host_inputs(pattern, replace(program.limits, tables=given_tables), given, n, m, q.shape[1])
+    if not program.keeps and not program.choices:
+        program = replace(program, keeps=(Clause("keep", Truth(True), "all pairs"),))
     shape = Shape(True, q.shape[1], k.shape[1], bits=max(20, (n - 1).bit_length()))
-    return Job(pattern, program, shape, n, q.device, statics, m)
+    return Job(pattern, program, shape, n, q.device, statics, m, q.shape[0])
 
 
 def with_all_queries(job: Job) -> Job:
@@ -99,11 +102,13 @@ def select_places(
     from .codegen.orders import placed
     from .codegen.scores import call_of
     from .codegen.select import chosen_cells, keep, map_bytes
+    from .codegen.select_plan import without_orders
     from .codegen.select_tiles import Cells, Places
 
     program, every = job.program, with_all_queries(job)
-    # A drop takes pairs away from what is kept, not cells from what is ranked.
+    # A drop takes pairs away from what is kept, not cells from what is ranked, and what is required reads no order.
     required = tuple(clause for clause in every.program.limits.clauses if clause.kind == "require")
+    every = replace(every, program=without_orders(every.program))
     room = map_bytes()
     key = ("selection", program, q.shape, k.shape, q.dtype, room, q.device)
     call = call_of(

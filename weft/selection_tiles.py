@@ -67,7 +67,7 @@ def work_of(job: Job, cells: list[Cells], tiling: Tiling, places: Places | None 
     found = _found(plain, cells, tiling, places)
     singles = _singles(plain, cells, found, tiling) if gather else None
     rest = [c for c in range(len(cells)) if singles is None or c not in singles.choices]
-    heads = (cells[0].kept.shape[0], job.shape.heads)
+    heads = (cells[0].kept.shape[0] if cells else job.batch, job.shape.heads)
     tiles = Visited(found.limits, (*found.keeps, *(found.chosen[c] for c in rest)), *heads)
     whole = not any(bool((keeps.touched & ~keeps.full).any()) for keeps in found.keeps)
     fits = aligned([cells[c] for c in rest], tiling, job.n)
