@@ -65,30 +65,37 @@ def inner_names(binders: tuple[Binder, ...], call: Call, names: Names) -> dict[s
     return out
 
 
-def tied(term: Term, call: Call) -> frozenset[str]:
-    """Names of which pieces would each take the work of all: a softmax runs along them."""
+def tied(term: Term, call: Call, known: dict[str, frozenset[str]] | None = None) -> frozenset[str]:
+    """Names of which pieces would each take the work of all: a softmax runs along them; `known` is that of scores."""
+    known = {} if known is None else known
     match term:
         case Read(name, indices):
             score = next((score for score in call.program.scores if score.name == name), None)
             if score is None:
                 return frozenset()
-            along = tied(score.value, call)
+            if name not in known:
+                known[name] = tied(score.value, call, known)
+            along = known[name]
             pairs = tuple(zip(score.axes, indices, strict=True))
             # A name that is a whole index besides cuts the score too.
             cuts = {index.name for axis, index in pairs if isinstance(index, ir.Var) and axis not in along}
             return frozenset(x for axis, index in pairs if axis in along for x in variables(index)) - cuts
         case Reduce(_, binders, body):
-            inner = tied(body, call)
+            inner = tied(body, call, known)
             around = {binder.outer for binder in binders if isinstance(binder, Inside) and binder.name in inner}
             return (inner | around) - {binder.name for binder in binders}
         case Softmax(body, along):
-            return tied(body, call) | {along}
+            return tied(body, call, known) | {along}
         case _:
-            return frozenset[str]().union(*(tied(child, call) for child in children(term)))
+            return frozenset[str]().union(*(tied(child, call, known) for child in children(term)))
 
 
-def footprint(term: Term, call: Call, names: Names) -> int:
-    """Numbers, for each head, of the largest tensor that a term makes; what reductions in it need is cut on its own."""
+def footprint(term: Term, call: Call, names: Names, known: dict[object, int] | None = None) -> int:
+    """Numbers, for each head, of the largest tensor that a term makes; what reductions in it need is cut on its own.
+
+    `known` is that of scores for their cells.
+    """
+    known = {} if known is None else known
     vectors = {one.name: one.vector for one in (*call.program.scores, *call.program.givens)}
     match term:
         case Reduce() | Softmax() if suits(call.q, call.k, call.v) and matched(term, call.program, call.n, call.m):
@@ -100,7 +107,7 @@ def footprint(term: Term, call: Call, names: Names) -> int:
             whole = {**names, along: call.domain(along) if call.axis(along) else names[along]}
             if where is not None:
                 whole[along] = whole[along].part(whole[along].start, max(1, reach(where, along, call, whole)))
-            return max(footprint(body, call, whole), _size(free(term), whole, 1))
+            return max(footprint(body, call, whole, known), _size(free(term), whole, 1))
         case Reduce():
             return _size(free(term), names, call.q.shape[4] if is_vector(term, vectors) else 1)
         case Read(name, indices):
@@ -112,12 +119,15 @@ def footprint(term: Term, call: Call, names: Names) -> int:
                 axis: names[index.name] if isinstance(index, ir.Var) and index.name in names else call.domain(axis)
                 for axis, index in zip(score.axes, indices, strict=True)
             }
-            if (name, *inside.values()) in call.kept:
+            key = (name, *inside.values())
+            if key in call.kept:
                 return own
-            return max(own, footprint(score.value, call, inside))
+            if key not in known:
+                known[key] = footprint(score.value, call, inside, known)
+            return max(own, known[key])
         case _:
             own = _size(free(term), names, call.q.shape[4] if is_vector(term, vectors) else 1)
-            return max(own, *(footprint(child, call, names) for child in children(term)), 0)
+            return max(own, *(footprint(child, call, names, known) for child in children(term)), 0)
 
 
 def _places(index: ir.Expr, names: Names) -> bool:

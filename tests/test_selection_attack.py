@@ -23,6 +23,10 @@ BODIES = [
     f"causal {AXES} let w[J] = max(i, u in i where u * 2 > i * 6 + 1) Q[u - i] . K[J] keep J in top 2 by w[J]",
 ]
 
+# Sixty scores, each read twice by the next: the sum doubles sixty times, the work must not.
+CHAIN = " ".join(f"let z{i + 1}[I] = z{i}[I] / 2 + z{i}[I] / 2" for i in range(60))
+BODIES.append(f"causal {AXES} let z0[I] = Q[I * 6] . K[0] {CHAIN} keep z60[I] > 0")
+
 
 @pytest.mark.parametrize("m", [20, 7])
 @pytest.mark.parametrize("body", BODIES)
