@@ -29,6 +29,11 @@ def test_test_compares_and_reports(capsys: pytest.CaptureFixture[str]) -> None:
     assert [case["n"] for case in data["cases"]] == [30, 100] and len(data["selection"]["by_head"]) == 4
 
 
+def test_made_up_rows_have_the_elements_that_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "spark", "-p", "dims=40", "-p", "budget=8", "--n", "30"]) == 0
+    assert "head dim 40, tensors made up" in capsys.readouterr().out
+
+
 def test_a_wrong_back_end_fails_and_says_how_many_pairs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

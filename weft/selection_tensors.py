@@ -11,6 +11,8 @@ import torch
 
 from .check import table_heads
 from .compiler.program_bounds import without_orders
+from .compiler.selection import Slice
+from .compiler.terms import within
 from .inputs import made_up as made_up_integers
 from .inputs import numbers
 from .tensors import TensorError, check_tensors
@@ -177,6 +179,9 @@ def from_arguments(pattern: Pattern, arguments: Namespace, n: int) -> Tensors:
     else:
         heads = arguments.heads or table_heads(pattern.definition.parameters, pattern.given) or HEADS
         docs = getattr(arguments, "docs", None) or DOCUMENTS
-        sizes = (arguments.kv_heads, arguments.head_dim or HEAD_DIM, arguments.seed or 0, docs)
+        scores = pattern.program(heads, arguments.kv_heads or heads).scores
+        widest = [part.last for score in scores for part in within(score.value) if isinstance(part, Slice)]
+        head_dim = arguments.head_dim or max(HEAD_DIM, *widest, 0)
+        sizes = (arguments.kv_heads, head_dim, arguments.seed or 0, docs)
         found = made_up(pattern, n, heads, *sizes)
     return replace(found, inputs={**found.inputs, **given})
