@@ -179,7 +179,7 @@ def from_arguments(pattern: Pattern, arguments: Namespace, n: int) -> Tensors:
     else:
         heads = arguments.heads or table_heads(pattern.definition.parameters, pattern.given) or HEADS
         docs = getattr(arguments, "docs", None) or DOCUMENTS
-        scores = pattern.program(heads, arguments.kv_heads or heads).scores
+        scores = pattern.program(heads, heads).scores
         widest = [part.last for score in scores for part in within(score.value) if isinstance(part, Slice)]
         head_dim = arguments.head_dim or max(HEAD_DIM, *widest, 0)
         sizes = (arguments.kv_heads, head_dim, arguments.seed or 0, docs)
