@@ -56,15 +56,16 @@ def title(mutant: Mutant) -> str:
 # Kernels of attention: tiles are 64 queries by 32 keys; of packed heads, 16 rows by 32 keys.
 
 
-def columns_case(**rest: Any) -> Case:
+def columns_case(batch: int = 2, **rest: Any) -> Case:
     """One list for all queries, more than a step long, beside tiles."""
-    return Case(72, 4, 2, 2, (some((2, 4, 72), 72, 1, 0.8), some((2, 4, 72), 64, 32, 0.4)), **rest)
+    shape = (batch, 4, 72)
+    return Case(72, 4, 2, batch, (some(shape, 72, 1, 0.8), some(shape, 64, 32, 0.4)), **rest)
 
 
 def packed_case() -> Case:
-    made = (some((2, 2, 37), 1, 8, 0.2), some((2, 2, 37), 16, 1, 0.1))
+    made = (some((1, 2, 37), 1, 8, 0.2), some((1, 2, 37), 16, 1, 0.1))
     both = tuple(replace(one, kept=one.kept.repeat_interleave(2, 1)) for one in made)
-    return Case(37, 4, 2, 2, both, keeps=(FIRST,))
+    return Case(37, 4, 2, 1, both, keeps=(FIRST,))
 
 
 def places_case() -> Case:
@@ -79,8 +80,8 @@ def distances_case(**rest: Any) -> Case:
 SUBJECTS: dict[str, Callable[[], Case]] = {
     "columns": lambda: columns_case(keeps=(NEAR,)),
     "sole": columns_case,
-    "open": lambda: columns_case(limits=()),
-    "queries": lambda: Case(72, 4, 2, 2, (some((2, 4, 72), 1, 1, 0.1), some((2, 4, 72), 16, 8, 0.1)), keeps=(FIRST,)),
+    "open": lambda: columns_case(1, limits=()),
+    "queries": lambda: Case(72, 4, 2, 1, (some((1, 4, 72), 1, 1, 0.1), some((1, 4, 72), 16, 8, 0.1)), keeps=(FIRST,)),
     "alone": lambda: Case(40, 2, 1, 1, (some((1, 2, 40), 1, 1, 0.05),)),
     "distances": lambda: distances_case(keeps=(FIRST,)),
     "ahead": lambda: distances_case(limits=()),
@@ -96,8 +97,8 @@ GATHERED = [
     Mutant("a list from one too late", "open", r"(column = .*)", r"\1 + 1"),
     Mutant("a list to one too few", "sole", r"(stop = .*)", r"\1 - 1"),
     Mutant("a list to one too many", "open", r"(stop = .*)", r"\1 + 1"),
-    Mutant("lists of another batch element", "open", r"column_first \+ bh", "column_first + h"),
-    Mutant("ends of another batch element", "columns", r"column_end \+ bh", "column_end + h"),
+    Mutant("lists of another batch element", "sole", r"column_first \+ bh", "column_first + h"),
+    Mutant("ends of another batch element", "sole", r"column_end \+ bh", "column_end + h"),
     Mutant("ends of another query tile", "sole", r"(column_end \+ bh \* count) \+ i", r"\1"),
     Mutant("lists of another query tile", "queries", r"(column_first \+ bh \* count) \+ i", r"\1"),
     Mutant("every other step", "open", r"stop, 32", "stop, 64"),
@@ -124,7 +125,7 @@ GATHERED = [
     Mutant("rows without a key of a list", "alone", r"scale, True", "scale, False", SINGLE),
     # Looking up what was chosen.
     Mutant("cells of a key/value head", "queries", r"\(h \* n", "(g * n", SINGLE),
-    Mutant("cells of another batch element", "queries", r"t0 \+ b \* t0_batch", "t0"),
+    Mutant("cells of another batch element", "columns", r"t1 \+ b \* t1_batch", "t1"),
     Mutant("cells of another query", "queries", r"\* n \+ q\)", "* n + q - 1)", SINGLE),
     Mutant("half a cell of queries", "queries", r"q >> 4", "q >> 3", SINGLE),
     Mutant("rows of cells without a ragged one", "queries", r"n \+ 15 >> 4", "n >> 4", SINGLE),
@@ -161,7 +162,7 @@ GATHERED = [
 
 
 def check(subject: str) -> None:
-    """Two batch elements, NaN around all that may be read; keys gathered whatever it costs."""
+    """NaN around all that may be read; keys gathered whatever it costs."""
     case = SUBJECTS[subject]()
     q, k, v = map(guarded, case.tensors())
     fewest = mock.patch.object(selection_grouped, "FEWEST_ROWS", 1 if subject == "packed" else 1 << 30)
