@@ -7,7 +7,7 @@ from typing import assert_never
 
 import torch
 
-from ..compiler.selection import Chosen, Number
+from ..compiler.selection import Chosen, Number, Threshold
 
 
 def choose(
@@ -56,6 +56,21 @@ def choose(
         kept = kept & ~amounts.isnan()
     kept = (rank == 2) | (kept & (rank == 1))
     return torch.zeros_like(kept).scatter(-1, order, kept)
+
+
+def meets(threshold: Threshold, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Where the comparison of a threshold holds between its sides; nowhere that one is NaN."""
+    match threshold.op:
+        case "<":
+            return a < b
+        case "<=":
+            return a <= b
+        case ">":
+            return a > b
+        case ">=":
+            return a >= b
+        case _:
+            assert_never(threshold.op)
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from ..compiler.selection import Choice, Chosen, Number, Term, Threshold
 from .candidates import possible
 from .map_sizes import footprint
 from .rank import WIDEST, rank_rows, ranks
-from .rules import choose
+from .rules import choose, meets
 from .score_call import Call, by_heads, condition
 from .scores import evaluate
 from .views import Domain
@@ -100,17 +100,7 @@ def _value(term: Term, call: Call, axes: Sequence[str | None], names: Mapping[st
 def _met(threshold: Threshold, call: Call, names: Mapping[str, Domain]) -> torch.Tensor:
     axes = (threshold.query, threshold.key)
     a, b = (_value(side, call, axes, names) for side in (threshold.left, threshold.right))
-    match threshold.op:
-        case "<":
-            return a < b
-        case "<=":
-            return a <= b
-        case ">":
-            return a > b
-        case ">=":
-            return a >= b
-        case _:
-            assert_never(threshold.op)
+    return meets(threshold, a, b)
 
 
 def _choice(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:

@@ -8,7 +8,7 @@ from ..compiler.ir import Clause, Mask
 from ..compiler.selection import Axis, Choice, Chosen, Number, Program, Threshold
 from .reference_call import Call, Scope, Tensors, call_of, grown
 from .reference_terms import holds, places, score, value
-from .rules import choose
+from .rules import choose, meets
 
 
 def selected(
@@ -133,17 +133,7 @@ def _cells(choice: Choice, admissible: torch.Tensor, call: Call) -> torch.Tensor
 def _compared(threshold: Threshold, scope: Scope, call: Call) -> torch.Tensor:
     """Where a threshold's comparison holds, without its own conditions."""
     a, b = (value(term, scope, call)[..., 0] for term in (threshold.left, threshold.right))
-    match threshold.op:
-        case "<":
-            return a < b
-        case "<=":
-            return a <= b
-        case ">":
-            return a > b
-        case ">=":
-            return a >= b
-        case _:
-            assert_never(threshold.op)
+    return meets(threshold, a, b)
 
 
 def _chosen(rule: Chosen, query: Axis, key: Axis, scope: Scope, admissible: torch.Tensor, call: Call) -> torch.Tensor:
