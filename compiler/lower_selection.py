@@ -14,6 +14,7 @@ from ..dsl.parser import parse_expression
 from ..dsl.source import Source
 from . import lower as static
 from . import selection as ir
+from .judge_term import judge_axis, width
 from .lower_expression import constant
 from .lower_rule import choice
 from .lower_term import Names, Reals, is_vector, real, term
@@ -46,18 +47,20 @@ def lower_selection(
     for statement in statements:
         try:
             match statement:
-                case s.Axis(name):
+                case s.Axis(name, value):
                     names.axes[name] = _axis(statement, names)
+                    judge_axis(names.axes[name], value.span)
                 case s.Order(name, by, size):
                     orders.append(_order(name, by, size, names))
                     names.axes[name] = ir.Axis(name, "k", 1, order=name)
                 case s.Given(name, axes, kind):
                     givens.append(ir.Given(name, axes, kind.name == "vector"))
-                    names.reads[name] = givens[-1].vector
+                    names.reads[name], names.owners[name] = givens[-1].vector, tuple(names.axes[x] for x in axes)
                 case s.Score(name, axes, value):
                     lowered = term(value, {axis: names.axes[axis] for axis in axes}, names)
                     scores.append(ir.Score(name, axes, lowered, is_vector(lowered, names.reads)))
-                    names.reads[name] = scores[-1].vector
+                    names.reads[name], names.owners[name] = scores[-1].vector, tuple(names.axes[x] for x in axes)
+                    names.widths[name] = width(lowered, names.widths)
                 case s.Keep(condition) if selects(condition, numbers):
                     choices.append(choice(statement, names))
                 case _:

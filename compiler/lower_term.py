@@ -11,6 +11,7 @@ from ..dsl.selection_syntax import Binder
 from ..dsl.source import Span
 from . import selection as ir
 from .ir import Const, Expr, Formula, Var
+from .judge_term import judge_argument, judge_binders, judge_cell, judge_meeting, judge_part, judge_row, width
 from .lower_expression import VARIABLES, constant, fits, formula, number
 from .scope import InputValue, Scope, TableValue, fail
 from .walk import parts, variables
@@ -49,8 +50,10 @@ class Names:
     floats: dict[str, float] = field(default_factory=dict[str, float])
     tables: dict[str, Reals] = field(default_factory=dict[str, Reals])
     axes: dict[str, ir.Axis] = field(default_factory=dict[str, ir.Axis])
-    # Scores and inputs, and whether their values are rows.
+    # Scores and inputs: whether their values are rows, of how many numbers where that is known, and their axes.
     reads: dict[str, bool] = field(default_factory=dict[str, bool])
+    widths: dict[str, int | None] = field(default_factory=dict[str, int | None])
+    owners: dict[str, tuple[ir.Axis, ...]] = field(default_factory=dict[str, tuple[ir.Axis, ...]])
 
 
 def real(expr: s.Expr, names: Names, what: str) -> float:
@@ -75,28 +78,32 @@ def term(expr: s.Expr, cells: Cells, names: Names) -> ir.Term:
         case s.Name(name) if name in names.floats:
             return ir.Number(names.floats[name])
         case s.Negate(operand):
-            return _apply("negate", term(operand, cells, names))
+            return _apply("negate", term(operand, cells, names), operand.span)
         case s.Absolute(operand):
-            return _apply("abs", term(operand, cells, names))
+            return _apply("abs", term(operand, cells, names), operand.span)
         case s.Call(None, "abs" | "exp" | "log" | "sqrt" | "probit" as function, arguments):
-            return _apply(function, term(arguments[0].value, cells, names))
+            return _apply(function, term(arguments[0].value, cells, names), expr.span)
         case s.Call(None, "min" | "max" as op, arguments):
             first, *rest = (term(argument.value, cells, names) for argument in arguments)
             for each in rest:
-                first = _arithmetic(op, first, each, expr.span)
+                first = _arithmetic(op, first, each, expr.span, names)
             return first
         case s.Binary("+" | "-" | "*" as op, left, right):
-            return _arithmetic(op, term(left, cells, names), term(right, cells, names), expr.span)
+            return _arithmetic(op, term(left, cells, names), term(right, cells, names), expr.span, names)
         case s.Divide(left, right):
-            return _arithmetic("/", term(left, cells, names), term(right, cells, names), expr.span)
+            return _arithmetic("/", term(left, cells, names), term(right, cells, names), expr.span, names)
         case s.Index("Q" | "K" | "V" as source, (index,)):
-            return ir.Row(source, _index(index, cells, names))
+            token = _index(index, cells, names)
+            judge_row(token, index.span)
+            return ir.Row(source, token)
         case s.Index(name, indices) if name in names.reads:
-            return ir.Read(name, tuple(_index(index, cells, names) for index in indices))
+            return _read(name, indices, cells, names)
         case s.Index(name, indices) if name in names.tables:
             return _by_head(name, indices, expr.span, names)
         case s.Dot(left, right):
-            return ir.Dot(term(left, cells, names), term(right, cells, names))
+            sides = term(left, cells, names), term(right, cells, names)
+            judge_meeting(width(sides[0], names.widths), width(sides[1], names.widths), expr.span)
+            return ir.Dot(*sides)
         case s.Reduce() | s.Softmax() | s.Slice() | s.Count():
             return _reduction(expr, cells, names)
         case _:
@@ -109,6 +116,7 @@ def _reduction(expr: s.Reduce | s.Softmax | s.Slice | s.Count, cells: Cells, nam
             inner, bound = dict(cells), list[ir.Binder]()
             for each in binders:
                 bound.append(_bind(each, inner, names))
+            judge_binders(tuple(bound), names.axes, expr.span)
             met = None if where is None else condition_over(where, inner, names)
             return ir.Reduce(op, tuple(bound), term(body, inner, names), met)
         case s.Softmax(value, along, where):
@@ -118,13 +126,23 @@ def _reduction(expr: s.Reduce | s.Softmax | s.Slice | s.Count, cells: Cells, nam
             first, last = (constant(bound, names.scope, "a bound of a part") for bound in (low, high))
             if not 0 <= first < last:
                 fail("E005", expr.span, f"a part from {first} to {last}", "0 or more, and the first below the last")
-            return ir.Slice(term(row, cells, names), first, last)
+            whole = term(row, cells, names)
+            judge_part(width(whole, names.widths), last, expr.span)
+            return ir.Slice(whole, first, last)
         case s.Count(axis, rule):
             from .lower_rule import chosen  # which imports this module
 
             return ir.Count(chosen(axis, rule, "", names))
         case _:
             assert_never(expr)
+
+
+def _read(name: str, indices: tuple[s.Expr, ...], cells: Cells, names: Names) -> ir.Term:
+    """A score or an input, at the very cells that it has."""
+    places = tuple(_index(index, cells, names) for index in indices)
+    for index, place, axis in zip(indices, places, names.owners[name], strict=True):
+        judge_cell(name, axis, place, cells, index.span)
+    return ir.Read(name, places)
 
 
 def _is_integer(name: str, cells: Cells, names: Names) -> bool:
@@ -227,8 +245,9 @@ def _inside(binder: Binder, outer: str, cells: dict[str, ir.Axis | None], names:
     return ir.Inside(name, outer, size)
 
 
-def _arithmetic(op: Arithmetics, left: ir.Term, right: ir.Term, span: Span | None) -> ir.Term:
+def _arithmetic(op: Arithmetics, left: ir.Term, right: ir.Term, span: Span | None, names: Names) -> ir.Term:
     """An operation, folded when constant."""
+    judge_meeting(width(left, names.widths), width(right, names.widths), span)
     match op, left, right:
         case "/", _, ir.Number(0.0):
             fail("E004", span, "division by 0")
@@ -238,7 +257,9 @@ def _arithmetic(op: Arithmetics, left: ir.Term, right: ir.Term, span: Span | Non
             return ir.Arithmetic(op, left, right)
 
 
-def _apply(function: Functions, operand: ir.Term) -> ir.Term:
+def _apply(function: Functions, operand: ir.Term, span: Span | None) -> ir.Term:
+    if isinstance(operand, ir.Number):
+        judge_argument(function, operand.value, span)
     match function, operand:
         case "negate", ir.Number(value):
             return ir.Number(-value)

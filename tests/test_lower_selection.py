@@ -7,7 +7,6 @@ import pytest
 
 from weft.compiler.ir import Binary, Compare, Const, Expr, Table, Var
 from weft.compiler.ir import Read as TableRead
-from weft.compiler.judge_program import judge_program
 from weft.compiler.lower_selection import lower_selection
 from weft.compiler.plan import Shape
 from weft.compiler.selection import (
@@ -236,6 +235,6 @@ def test_real_tables() -> None:
 )
 def test_judged(lines: str, code: str, message: str) -> None:
     with pytest.raises(CompileError) as caught:
-        judge_program(body(f"{AXES}{lines}\nkeep k == q"), None)
+        body(f"{AXES}{lines}\nkeep k == q")
     (found,) = caught.value.diagnostics
     assert found.code == code and message in found.message
