@@ -86,7 +86,7 @@ def compile_kernel(kernel: Kernel, target: Target, heads: int = 1, kv_heads: int
     columns = Columns(ints.clone(), ints.clone(), ints.clone()) if kernel.plan.columns else None
     key_of = ints.clone() if kernel.plan.ordered else None
     lists = DeviceLists(ints, ints.clone(), ints.clone(), 0, columns, key_of)
-    lists = None if kernel.plan.strategy == "run" else lists
+    lists = None if kernel.plan.strategy == "run" and not kernel.plan.band else lists
     tables = {name: ints.clone() for name in used_tables(kernel.plan)}
     launch = launcher(kernel)
     arguments = arguments_for(launch, q, k, k.clone(), q.clone(), torch.empty(1, heads, tokens), 1.0, lists, tables)

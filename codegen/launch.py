@@ -1,6 +1,6 @@
 """Running a generated kernel: pick its configuration, build its arguments, launch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +29,10 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class DeviceLists:
-    """Tile lists of every batch element on the device; `step` is 0 when all share one."""
+    """Tile lists of every batch element on the device; `step` is 0 when all share one.
+
+    `off` is the position of the first query, which kernels of bands are told.
+    """
 
     start: torch.Tensor
     split: torch.Tensor
@@ -38,6 +41,13 @@ class DeviceLists:
     columns: Columns | None = None
     # The key at each place of an order, [B, H, n].
     key_of: torch.Tensor | None = None
+    off: int = 0
+
+
+def band_from(off: int) -> DeviceLists:
+    """What a band's kernel that reads no lists is told."""
+    nothing = torch.empty(0, dtype=torch.int32, device="cpu")
+    return DeviceLists(nothing, nothing, nothing, 0, off=off)
 
 
 @lru_cache(maxsize=512)
@@ -72,6 +82,11 @@ def describable(*tensors: torch.Tensor) -> bool:
         if x.stride(-1) != 1 or x.data_ptr() % 16 or any(s % 16 or s <= 0 for s in steps):
             return False
     return True
+
+
+def aligned(arguments: Sequence[Any]) -> bool:
+    """Whether every tensor starts where the machine code for most calls needs it to."""
+    return all(x.data_ptr() % 16 == 0 for x in arguments if isinstance(x, torch.Tensor))
 
 
 def upload(lists: list[TileLists], device: torch.device) -> DeviceLists:
@@ -110,28 +125,39 @@ class Launcher:
         scale: float,
         lists: DeviceLists | None,
         tables: Mapping[str, torch.Tensor],
+        out: torch.Tensor | None = None,
+        lse: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Launch on q `[B, H, m, D]`, k and v `[B, G, n, D]`; returns the output and the log-sum-exp `[B, H, m]`."""
+        """Launch on q `[B, H, m, D]`, k and v `[B, G, n, D]`; returns the output and the log-sum-exp `[B, H, m]`.
+
+        They go to `out`, of q's shape and type and with any strides, and to `lse`, contiguous, where these are given.
+        """
         batch, heads, m, _ = q.shape
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        lse = torch.empty(batch, heads, m, dtype=torch.float32, device=q.device)
-        arguments = arguments_for(self, q, k, v, out, lse, scale, lists, tables)
+        fits = out is not None and out.stride(-1) == 1 and (not self.kernel.config.tma or describable(out))
+        place = out if out is not None and fits else torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        if lse is None:
+            lse = torch.empty(batch, heads, m, dtype=torch.float32, device=q.device)
+        assert place.shape == q.shape and place.dtype == q.dtype and lse.shape == q.shape[:3] and lse.is_contiguous()
+        arguments = arguments_for(self, q, k, v, place, lse, scale, lists, tables)
         grid = (programs(self.kernel, batch, heads, m), 1, 1)
         if q.device.type != "cuda":
             self.function[grid](*arguments, **self.options)
-            return out, lse
-        device = q.device.index
-        with torch.cuda.device(q.device) if device != torch.cuda.current_device() else nullcontext():
-            compiled = self.compiled.get(device)
-            if compiled is not None:
-                compiled[grid](*arguments)
-                return out, lse
-            compiled = self.function[grid](*arguments, **self.options)
-            # Descriptors, and integers that are never specialised on, leave one specialisation: the next call may
-            # skip the search for it. Strides of the pointer kernels are specialised on.
-            if self.kernel.config.tma and compiled is not None:
-                self.compiled[device] = compiled
-        return out, lse
+        else:
+            with torch.cuda.device(q.device) if q.device.index != torch.cuda.current_device() else nullcontext():
+                self._launch(q.device.index, grid, arguments)
+        return place if out is None or place is out else out.copy_(place), lse
+
+    def _launch(self, device: int, grid: tuple[int, int, int], arguments: list[Any]) -> None:
+        """Descriptors, and integers that are never specialised on, leave one specialisation for aligned pointers: the
+        next call may skip the search for it. Strides of the pointer kernels are specialised on."""
+        steady = self.kernel.config.tma and aligned(arguments)
+        compiled = self.compiled.get(device) if steady else None
+        if compiled is not None:
+            compiled[grid](*arguments)
+            return
+        compiled = self.function[grid](*arguments, **self.options)
+        if steady and compiled is not None:
+            self.compiled[device] = compiled
 
     def repeat(
         self,
@@ -144,11 +170,11 @@ class Launcher:
     ) -> Repeat | None:
         """Launches like one that was on these tensors, with all done but the addresses; None before the first."""
         compiled = self.compiled.get(q.device.index) if q.device.type == "cuda" else None
-        if compiled is None:
+        fixed = _fixed_arguments(self, q, k, lists, tables)
+        if compiled is None or not (aligned(fixed) and out.is_contiguous()):
             return None
         batch, heads, m, _ = q.shape
         extents = tuple((list(x.shape), _steps(x)) for x in (q, k, v, out))
-        fixed = _fixed_arguments(self, q, k, lists, tables)
         grid = (programs(self.kernel, batch, heads, m), 1, 1)
         return Repeat(compiled, q.device.index, grid, extents, (batch, heads, m), tuple(fixed))
 
@@ -197,7 +223,8 @@ def _fixed_arguments(
     """The arguments between the tensors and the scale: the same for all calls of a shape and its lists."""
     batch, heads, m, _ = q.shape
     arguments: list[Any] = []
-    if lists is not None:
+    plan, n = launch.kernel.plan, k.shape[2]
+    if lists is not None and plan.strategy != "run":
         arguments += [lists.start, lists.split, lists.tiles, lists.step]
         if lists.columns is not None:
             arguments += [lists.columns.first, lists.columns.end, lists.columns.keys]
@@ -207,7 +234,11 @@ def _fixed_arguments(
         table = tables[name]
         arguments += [table, table.shape[-1], table.stride(0) if table.ndim == 2 else 0]
     heads //= launch.kernel.config.pack
-    return [*arguments, k.shape[2], m, heads, heads // k.shape[1], batch * heads]
+    band: list[int] = []
+    if plan.band:
+        assert lists is not None and lists.off + m <= n
+        band = [lists.off]
+    return [*arguments, n, m, *band, heads, heads // k.shape[1], batch * heads]
 
 
 def _describers(kernel: Kernel) -> Iterator[Callable[[torch.Tensor], Any]]:

@@ -75,10 +75,13 @@ class Plan:
 
     strategy "run": the kernel's own loops; "list": the same loops expanded to tile lists once a length is known;
     "table": tile lists found by bounds and evaluation once lengths and inputs are known; `reason` says what isl could
-    not hold, and the one region has no runs, only the mask.
+    not hold. Its last region, and no other, has no runs, only the mask: its tiles are the listed ones. Regions before
+    it are loops in the kernel.
 
     Lists of tiles may come with lists of single `columns`: their formula says which of their pairs count, those of the
-    tiles left out. Where `ordered`, key tiles are tiles of places, whose keys are looked up.
+    tiles left out. Where `ordered`, listed key tiles are tiles of places, whose keys are looked up. Of a `band` the
+    queries are some of the sequence's: `off`, the position of the first, is an argument and not n - m, and no formula
+    mentions m.
     """
 
     mask: Mask
@@ -92,6 +95,7 @@ class Plan:
     reason: str = ""
     columns: Formula | None = None
     ordered: bool = False
+    band: bool = False
 
 
 ONE = Const(1)

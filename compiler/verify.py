@@ -1,7 +1,7 @@
 """What must hold between passes: every name a plan mentions is known where it is used."""
 
 from .ir import Binary, Const, Expr, Formula, Var
-from .plan import Plan
+from .plan import Plan, Region
 from .walk import expressions, parts, reads, variables
 
 LOOP_NAMES = {"i", "j", "n", "off", "h", "g"}
@@ -14,7 +14,13 @@ class InternalError(Exception):
 
 def verify(plan: Plan, after: str) -> None:
     """Raise InternalError when a pass left a plan that cannot be emitted."""
+    _check_regions(plan.regions, plan.strategy == "table", after)
     uniforms = {name for name, _ in plan.uniforms}
+    mask_names = MASK_NAMES - {"m"} if plan.band else MASK_NAMES
+    if plan.band and plan.shape.square:
+        raise InternalError(f"after {after}: {plan.mask.name} has a band of queries and as many queries as keys")
+    if plan.band and any("m" in named(expr) for _, expr in plan.uniforms):
+        raise InternalError(f"after {after}: {plan.mask.name} counts the queries of a band")
     tables = {table.name for table in plan.mask.tables}
 
     def check(formula: Formula, names: set[str]) -> None:
@@ -26,16 +32,30 @@ def verify(plan: Plan, after: str) -> None:
         for expr in expressions(formula):
             _check_divisors(expr, after)
 
-    check(plan.formula, MASK_NAMES)
+    check(plan.formula, mask_names)
+    if plan.columns is not None:
+        check(plan.columns, mask_names)
     for region in plan.regions:
-        check(region.mask, MASK_NAMES)
+        check(region.mask, mask_names)
         for run in region.runs:
             check(run.guard, LOOP_NAMES)
             for bound in (run.low, run.high):
                 _check_divisors(bound, after)
-                unknown = {p.name for p in parts(bound) if isinstance(p, Var)} - LOOP_NAMES - uniforms
+                unknown = named(bound) - LOOP_NAMES - uniforms
                 if unknown:
                     raise InternalError(f"after {after}: unknown names {sorted(unknown)} in a loop bound")
+
+
+def named(expr: Expr) -> set[str]:
+    """The variables of an expression."""
+    return {part.name for part in parts(expr) if isinstance(part, Var)}
+
+
+def _check_regions(regions: tuple[Region, ...], listed: bool, after: str) -> None:
+    """The region of listed tiles is the last one; each other one has runs."""
+    for position, region in enumerate(regions):
+        if bool(region.runs) == (listed and position == len(regions) - 1):
+            raise InternalError(f"after {after}: region {position} has {len(region.runs)} runs")
 
 
 def _check_divisors(expr: Expr, after: str) -> None:
