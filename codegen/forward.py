@@ -64,9 +64,7 @@ class Kernel:
     @property
     def context(self) -> Context:
         """How the mask's variables are spelled inside the kernel."""
-        spelling: dict[str, ast.expr] = {v: name(v) for v in ("i", "j", "n", "off", "h", "g")}
-        # A band's rows are not the call's queries, which formulas count.
-        spelling |= {} if self.plan.band else {"m": name("m")}
+        spelling: dict[str, ast.expr] = {v: name(v) for v in ("i", "j", "n", "m", "off", "h", "g")}
         spelling |= {"q": name("q"), "k": name("k")} | {u: name(u) for u, _ in self.plan.uniforms}
         for table in self.plan.mask.tables:
             title = self.table(table.name)
@@ -213,9 +211,9 @@ def query_position(kernel: Kernel) -> ast.expr:
 
 
 def _tile_loops(kernel: Kernel) -> list[ast.stmt]:
-    if kernel.plan.strategy == "run":
-        return _run_loops(kernel)
-    return [*_list_loops(kernel), *_column_loop(kernel)]
+    strategy = kernel.plan.strategy
+    loops = _run_loops(kernel) if strategy != "list" else []
+    return [*loops, *_list_loops(kernel), *_column_loop(kernel)] if strategy != "run" else loops
 
 
 def _run_loops(kernel: Kernel) -> list[ast.stmt]:
@@ -224,7 +222,7 @@ def _run_loops(kernel: Kernel) -> list[ast.stmt]:
     body: list[ast.stmt] = []
     for position, (region, run) in enumerate(runs):
         body += run_bounds(kernel, run, position)
-        body += [comment(describe(region))]
+        body += [comment(describe(region, "closed-form " if mixed(kernel.plan) else ""))]
         body += statements(
             "for j in tl.range(LOW, HIGH, STEP, num_stages=STAGES):\n    INNER",
             LOW=name(f"low_{position}"),
@@ -236,9 +234,14 @@ def _run_loops(kernel: Kernel) -> list[ast.stmt]:
     return body
 
 
-def describe(region: Region) -> str:
-    """What a region's tiles have in common."""
-    return "full tiles: every pair is kept" if region.full else "partial tiles: pairs are checked"
+def mixed(plan: Plan) -> bool:
+    """Whether some tiles are those of loops and others those of lists."""
+    return plan.strategy == "table" and len(plan.regions) > 1
+
+
+def describe(region: Region, origin: str) -> str:
+    """What a region's tiles have in common, and where they come from if tiles come from both loops and lists."""
+    return f"{origin}full tiles: every pair is kept" if region.full else f"{origin}partial tiles: pairs are checked"
 
 
 def run_bounds(kernel: Kernel, run: Run, position: int) -> list[ast.stmt]:
@@ -275,13 +278,13 @@ def _list_loops(kernel: Kernel) -> list[ast.stmt]:
     """Two loops over this row's part of the tile list: full tiles, then partial ones."""
     plan = kernel.plan
     body = list_rows(kernel)
-    partial = next((region for region in plan.regions if not region.full), None)
-    always = plan.strategy == "table" or any(region.full for region in plan.regions)
-    full = Region((), Truth(True)) if always else None
+    table = plan.strategy == "table"
+    partial = plan.regions[-1] if table else next((region for region in plan.regions if not region.full), None)
+    full = Region((), Truth(True)) if table or any(region.full for region in plan.regions) else None
     for region, low, high in ((full, "begin", "middle"), (partial, "middle", "end")):
         if region is None:
             continue
-        body += [comment(describe(region))]
+        body += [comment(describe(region, "listed " if mixed(plan) else ""))]
         body += statements(
             "for t in tl.range(LOW, HIGH, num_stages=STAGES):\n    j = tl.load(tiles + t)\n    INNER",
             LOW=name(low),

@@ -5,8 +5,11 @@ units work. A row's tiles are one stream, full tiles first; only the others pay 
 """
 
 import ast
+from dataclasses import dataclass
+from typing import assert_never
 
-from ..compiler.ir import Truth
+from ..compiler.ir import Formula, Truth
+from ..compiler.plan import Plan, Run
 from .configure import padded
 from .expressions import emit_truth
 from .forward import (
@@ -16,6 +19,7 @@ from .forward import (
     emit_place,
     emit_symbols,
     list_rows,
+    mixed,
     query_position,
     run_bounds,
     steady_arguments,
@@ -152,6 +156,22 @@ SHARED = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The tiles of a row's list between two of its marks."""
+
+    low: str
+    high: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Tiles of the stream that are treated alike."""
+
+    mask: Formula
+    runs: tuple[Run | Listed, ...]
+
+
 def emit_hopper(kernel: Kernel) -> str:
     """The kernel's module, in Gluon."""
     plan = kernel.plan
@@ -210,68 +230,104 @@ def _function(
     return [function]
 
 
+def _only_lists(plan: Plan) -> bool:
+    """Whether a row's tiles are those of its list, with no runs before or after them."""
+    return plan.strategy != "run" and not mixed(plan)
+
+
+def _sections(plan: Plan) -> list[Section]:
+    """What the stream goes through, full tiles first."""
+    if not mixed(plan):
+        return [Section(region.mask, region.runs) for region in plan.regions]
+    *loops, listed = plan.regions
+    full = [Section(region.mask, region.runs) for region in loops if region.full]
+    partial = [Section(region.mask, region.runs) for region in loops if not region.full]
+    lists = [Section(Truth(True), (Listed("begin", "middle"),)), Section(listed.mask, (Listed("middle", "end"),))]
+    return [*full, *lists, *partial]
+
+
+def _end(place: int) -> ast.expr:
+    """How many tiles of the stream there are up to the end of its run at a place; none before the first."""
+    return name(f"end_{place}" if place >= 0 else "end_none")
+
+
 def _stream(kernel: Kernel) -> list[ast.stmt]:
     """How many tiles this row has, how many of them are full, and where its runs begin and end."""
     plan = kernel.plan
     body = emit_symbols(kernel)
     if plan.strategy != "run":
         body += list_rows(kernel)
+    if _only_lists(plan):
         return body + statements("tiles_here = end - begin\nfull_tiles = middle - begin")
-    runs = [(region, run) for region in plan.regions for run in region.runs]
     body += statements("end_none = 0")
-    fulls = "end_none"
-    for position, (region, run) in enumerate(runs):
-        body += run_bounds(kernel, run, position)
-        body += statements(
-            "END = BEFORE + tl.maximum(0, (HIGH - LOW + STEP - 1) // STEP)",
-            END=name(f"end_{position}"),
-            BEFORE=name(f"end_{position - 1}" if position else "end_none"),
-            HIGH=name(f"high_{position}"),
-            LOW=name(f"low_{position}"),
-            STEP=constant(run.step),
-        )
-        fulls = f"end_{position}" if region.full else fulls
-    last = f"end_{len(runs) - 1}" if runs else "end_none"
-    return body + statements("tiles_here = LAST\nfull_tiles = FULLS", LAST=name(last), FULLS=name(fulls))
+    fulls = place = -1
+    for section in _sections(plan):
+        for run in section.runs:
+            place += 1
+            body += _count(kernel, run, place)
+        fulls = place if section.mask == Truth(True) else fulls
+    return body + statements("tiles_here = LAST\nfull_tiles = FULLS", LAST=_end(place), FULLS=_end(fulls))
+
+
+def _count(kernel: Kernel, run: Run | Listed, place: int) -> list[ast.stmt]:
+    """Where the run at a place of the stream ends."""
+    ends: dict[str, Hole] = {"END": _end(place), "BEFORE": _end(place - 1)}
+    match run:
+        case Listed(low, high):
+            return statements("END = BEFORE + (HIGH - LOW)", **ends, HIGH=name(high), LOW=name(low))
+        case Run():
+            return [
+                *run_bounds(kernel, run, place),
+                *statements(
+                    "END = BEFORE + tl.maximum(0, (HIGH - LOW + STEP - 1) // STEP)",
+                    **ends,
+                    HIGH=name(f"high_{place}"),
+                    LOW=name(f"low_{place}"),
+                    STEP=constant(run.step),
+                ),
+            ]
+        case _:
+            assert_never(run)
 
 
 def _tile(kernel: Kernel) -> ast.expr:
     """The key tile at place `t` of the stream."""
-    if kernel.plan.strategy != "run":
+    if _only_lists(kernel.plan):
         return expression("tl.load(tiles + begin + t)")
-    runs = [run for region in kernel.plan.regions for run in region.runs]
-    out: ast.expr = constant(0)
-    for position, run in reversed(list(enumerate(runs))):
-        here = expression(
-            "LOW + (t - BEFORE) * STEP",
-            LOW=name(f"low_{position}"),
-            BEFORE=name(f"end_{position - 1}" if position else "end_none"),
-            STEP=constant(run.step),
-        )
-        end = name(f"end_{position}")
-        out = here if position == len(runs) - 1 else expression("tl.where(t < END, A, B)", END=end, A=here, B=out)
-    return out
+    runs = [run for section in _sections(kernel.plan) for run in section.runs]
+    out: ast.expr | None = None
+    for place, run in reversed(list(enumerate(runs))):
+        match run:
+            case Listed("begin"):
+                # The next run goes on where this one ends.
+                continue
+            case Listed():
+                # Every side of `tl.where` is computed, so a place outside the list must not be read.
+                inside = expression("tl.minimum(tl.maximum(t - BEFORE, 0), end - begin)", BEFORE=_end(place - 2))
+                here = expression("tl.load(tiles + begin + INSIDE)", INSIDE=inside)
+            case Run():
+                holes = {"LOW": name(f"low_{place}"), "BEFORE": _end(place - 1), "STEP": constant(run.step)}
+                here = expression("LOW + (t - BEFORE) * STEP", **holes)
+            case _:
+                assert_never(run)
+        out = here if out is None else expression("tl.where(t < END, A, B)", END=_end(place), A=here, B=out)
+    return constant(0) if out is None else out
 
 
 def _masks(kernel: Kernel) -> list[ast.stmt]:
-    """The masks of partial regions, each where the stream is inside it."""
-    plan = kernel.plan
-    partial = [region for region in plan.regions if not region.full]
+    """The masks of partial sections, each where the stream is inside it."""
+    sections = _sections(kernel.plan)
+    partial = [section for section in sections if section.mask != Truth(True)]
+    if not partial:
+        return statements("pass")
     body = statements("k = (TILE * BLOCK_N + columns)[None, :]", TILE=_tile(kernel), BLOCK_N=_holes(kernel)["BLOCK_N"])
-    position = sum(len(region.runs) for region in plan.regions if region.full)
-    for region in partial:
+    last = sum(len(section.runs) for section in sections if section.mask == Truth(True)) - 1
+    for section in partial:
         mask = statements(
-            'scores = tl.where(MASK, scores, float("-inf"))', MASK=emit_truth(region.mask, kernel.context)
+            'scores = tl.where(MASK, scores, float("-inf"))', MASK=emit_truth(section.mask, kernel.context)
         )
         if len(partial) > 1:
-            start, position = position, position + len(region.runs)
-            mask = statements(
-                "if (t >= START) & (t < END):\n    MASK",
-                START=name(f"end_{start - 1}" if start else "end_none"),
-                END=name(f"end_{position - 1}"),
-                MASK=mask,
-            )
+            first, last = last, last + len(section.runs)
+            mask = statements("if (t >= START) & (t < END):\n    MASK", START=_end(first), END=_end(last), MASK=mask)
         body += mask
-    if not partial or all(region.mask == Truth(True) for region in partial):
-        return statements("pass")
     return body
