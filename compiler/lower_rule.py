@@ -134,22 +134,24 @@ def _check_amount(rule: s.Chosen, amount: ir.Term) -> None:
             pass
         case _:
             return
-    low, high, what = 0.0, float("inf"), "a mass of 0 or more"
+    high, what = float("inf"), "a mass of 0 or more"
+    hint = f"the sum of scores to stay {rule.rule}" if rule.rule == "under" else "the sum of scores to reach"
     match rule.rule:
         case "top" if rule.percent:
-            high, what = 100.0, "0% to 100%"
+            high, what, hint = 100.0, "0% to 100%", "`top 100%` keeps all that may be chosen"
         case "top":
-            what = "a whole number of cells"
+            what, hint = "a whole number of cells", "`top 5% by` takes a share of them"
         case "cover":
             high, what = 1.0, "a share from 0 to 1"
+            hint = "`cover 0.9` takes nine tenths of the sum of all scores; `reach` and `under` take a sum itself"
         case "reach" | "under":
             pass
         case _:
             assert_never(rule.rule)
     for value in values:
         whole = rule.rule != "top" or rule.percent or (isfinite(value) and value == int(value))
-        if not (isfinite(value) and low <= value <= high and whole):
-            fail("E005", rule.amount.span, f"`{rule.rule}` takes {what}, not {value:g}")
+        if not (isfinite(value) and 0.0 <= value <= high and whole):
+            fail("E005", rule.amount.span, f"`{rule.rule}` takes {what}, not {value:g}", hint)
 
 
 def _cells(mentioned: frozenset[str], span: Span | None, names: Names) -> tuple[str | None, str | None]:

@@ -120,7 +120,8 @@ def _table(parameter: s.Parameter, value: static.Given | None, names: Names) -> 
     rows = _rows(found if len(axes) == 2 else [found])
     if rows is None:
         wanted = "rows of finite numbers of one length are" if len(axes) == 2 else "finite numbers are"
-        fail("E007", parameter.span, f"`{parameter.name}` is indexed by {', '.join(axes)}: {wanted} wanted")
+        message = f"`{parameter.name}` is indexed by {', '.join(axes)}: {wanted} wanted"
+        fail("E007", parameter.span, message, _odd_rows(found if len(axes) == 2 else [found]))
     return Reals(axes, tuple((x,) for x in rows[0]) if axes == ("layer",) else rows)
 
 
@@ -143,6 +144,18 @@ def _rows(found: object) -> tuple[tuple[float, ...], ...] | None:
             return None
         out.append(numbers)
     return tuple(out) if len({len(row) for row in out}) == 1 else None
+
+
+def _odd_rows(found: object) -> str:
+    """What is wrong with rows of numbers."""
+    if not isinstance(found, list | tuple):
+        return f"such as [[0.9, 0.5], [0.8, 0.4]], not {found!r}"
+    rows = cast("Sequence[object]", found)
+    for at, row in enumerate(rows):
+        if _rows([row]) is None:
+            return f"row {at} is {row!r}" if len(rows) > 1 else f"this is {row!r}"
+    lengths = ", ".join(str(len(cast("Sequence[object]", row))) for row in rows)
+    return f"these have {lengths} numbers" if rows else "this is an empty list"
 
 
 def _missing(parameter: s.Parameter) -> NoReturn:

@@ -8,7 +8,7 @@ from .here import Here, hand, words
 from .infer import constant
 from .parameters import name_span
 from .scope import ARGUMENTS, POSITIONS, UNKNOWN, VARIABLES, Cell, Scope, Value
-from .syntax import Axis, Binary, Expr, Given, Index, Name, Node, Number, Order, Parameter
+from .syntax import Axis, Binary, Divide, Expr, Given, Index, Name, Node, Number, Order, Parameter
 from .walk import walk
 
 
@@ -16,8 +16,12 @@ def define_axis(axis: Axis, sizes: dict[str, int], scope: Scope) -> None:
     """Give an axis its meaning: in conditions on pairs it is the number of a token's cell."""
     found = counted(axis, (scope.order,) if scope.order else ())
     divided = [_size(size, sizes, scope) for size in found.sizes]
+    if not divided and not _check_count(axis, scope):
+        scope.touch(axis.value)
+        scope.define(axis.name, UNKNOWN, name_span(axis, axis.name))
+        return
     if not divided:
-        _check_count(axis, scope)
+        pass
     elif found.side == "d" and None not in divided and divided[0] != divided[1]:
         message = f"cells of {divided[0]} tokens are no distance from cells of {divided[1]}"
         scope.report("E006", axis.value.span, message, "both sides have cells of one size")
@@ -42,15 +46,19 @@ def _size(size: Expr | None, sizes: dict[str, int], scope: Scope) -> int | None:
     return known
 
 
-def _check_count(axis: Axis, scope: Scope) -> None:
-    """How many last tokens an axis has, or how many things that are no tokens."""
-    if axis.side is None and any(isinstance(node, Name) and node.name in scope.cells for node, _ in walk(axis.value)):
+def _check_count(axis: Axis, scope: Scope) -> bool:
+    """Whether an axis counts last tokens, or things that are no tokens; anything else is reported."""
+    before = len(scope.findings)
+    if isinstance(axis.value, Divide):
+        scope.report("E006", axis.value.span, "cells are whole numbers of tokens", "`//` divides them: `k // 64`")
+    elif axis.side is None and any(isinstance(node, Name) and node.name in scope.cells for node, _ in walk(axis.value)):
         hint = "`q // E`, `k // E`, `q // E - k // E`, `last E of q`, a constant, or `p // E` after `order p = ..`"
         scope.report("E006", axis.value.span, "this is nothing that an axis counts", hint)
-        return
-    constant(axis.value, scope, "how much an axis counts")
-    if (known := _known(axis.value, {})) is not None and known < 1:
-        scope.report("E005", axis.value.span, f"an axis of {known}", "the count is 1 or more")
+    else:
+        constant(axis.value, scope, "how much an axis counts")
+        if (known := _known(axis.value, {})) is not None and known < 1:
+            scope.report("E005", axis.value.span, f"an axis of {known}", "the count is 1 or more")
+    return len(scope.findings) == before
 
 
 def known_sizes(parameters: Iterable[Parameter]) -> dict[str, int]:
@@ -116,6 +124,8 @@ def axes_of(node: Node, names: tuple[str, ...], scope: Scope) -> dict[str, Cell]
     for name in names:
         scope.used.add(name)
         cell = scope.cells.get(name)
+        if cell is None and name in scope.names and scope.names[name].kind == "unknown":
+            continue
         if cell is None:
             hint = did_you_mean(name, scope.cells) if len(scope.cells) > 2 else "such as `axis I = q // 64` before"
             scope.report("E006", node.span, f"there is no axis `{name}`", hint)

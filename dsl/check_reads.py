@@ -4,7 +4,7 @@ from typing import Literal
 
 from .here import WORDS, Here, words
 from .infer import constant
-from .scope import Cell
+from .scope import Cell, Scope
 from .source import Span
 from .syntax import Expr, Index, Name
 
@@ -17,7 +17,7 @@ Kind = Literal["real", "vector", "unknown"]
 def check_index(expr: Index, here: Here) -> Kind:
     """What reading a name gives; everything wrong with it is reported."""
     scope, name = here.scope, expr.name
-    value = scope.names.get(name)
+    before, value = len(scope.findings), scope.names.get(name)
     if value is None and name in ROWS:
         return _row(expr, ROWS[name], here)
     if value is None or value.kind == "unknown":
@@ -29,13 +29,37 @@ def check_index(expr: Index, here: Here) -> Kind:
     elif len(expr.indices) != len(value.axes):
         count = "1 index" if len(value.axes) == 1 else f"{len(value.axes)} indices"
         shape = f"{name}[{', '.join(value.axes)}]"
-        scope.report("E007", expr.span, f"`{shape}` takes {count}, not {len(expr.indices)}")
+        message = f"`{shape}` takes {count}, not {len(expr.indices)}"
+        scope.report("E007", expr.span, message, _meaning(value.axes, scope))
     elif value.kind == "reals":
         _check_table(expr, value.axes, here)
-    else:
+    elif not _swapped(expr, value.axes, here):
         for axis, index in zip(value.axes, expr.indices, strict=True):
             _check_cell(name, axis, index, here)
-    return "vector" if value.kind == "rows" else "real"
+    return "unknown" if len(scope.findings) > before else "vector" if value.kind == "rows" else "real"
+
+
+def _meaning(axes: tuple[str, ...], scope: Scope) -> str:
+    """What each index of a score counts."""
+    return ", ".join(f"`{axis}` counts {words(scope.cells[axis])}" for axis in axes if axis in scope.cells)
+
+
+def _swapped(expr: Index, axes: tuple[str, ...], here: Here) -> bool:
+    """Report the right names in a wrong order, once."""
+    names = [index.name for index in expr.indices if isinstance(index, Name)]
+    cells = [here.cells[name] for name in names if name in here.cells]
+    wanted = [here.scope.cells[axis] for axis in axes if axis in here.scope.cells]
+    if not len(cells) == len(wanted) == len(expr.indices):
+        return False
+    given, right = ([(c.side, c.order) for c in some] for some in (cells, wanted))
+    if given == right or sorted(given) != sorted(right):
+        return False
+    for name in names:
+        here.at(name, expr.span)
+    ordered = ", ".join(names[given.index(place)] for place in right)
+    message = f"`{expr.name}[{', '.join(axes)}]` takes its indices in this order"
+    here.scope.report("E006", expr.span, message, f"write `{expr.name}[{ordered}]`")
+    return True
 
 
 def _check_table(expr: Index, axes: tuple[str, ...], here: Here) -> None:
@@ -60,7 +84,8 @@ def _check_match(name: str, wanted: Cell, found: Cell, index: Name, here: Here) 
         counts = f"counts {words(found)}"
         scope.report("E006", index.span, f"{has} of the {words(wanted)}, and `{index.name}` {counts}")
     elif found.axis != wanted.axis and (found.size is None or found.size != wanted.size):
-        scope.report("E006", index.span, f"{has}, and `{index.name}` counts other cells")
+        hint = f"read it at its own cells, or at an integer such as `{name}[{index.name} // 2]`"
+        scope.report("E006", index.span, f"{has}, and `{index.name}` counts other cells", hint)
 
 
 def _row(expr: Index, side: str, here: Here) -> Kind:

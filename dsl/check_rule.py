@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from .check_scores import plain
+from .diagnostics import did_you_mean
 from .here import Here, words
-from .scope import Cell, Scope
+from .scope import VARIABLES, Cell, Scope
 from .syntax import Chosen, Comparison, Expr, Index, Logical, Membership, Name
 
 
@@ -24,15 +25,19 @@ def of_pairs(scope: Scope) -> dict[str, Cell]:
 def check_rule(value: Expr, rule: Chosen, scope: Scope, cells: dict[str, Cell]) -> Ruled:
     """A rule over the names of `cells`."""
     key = _key(value, rule, scope, cells)
+    if not key:  # then what ranks it would be wrong too
+        scope.touch(Membership(value, rule))
+        return Ruled()
     here = Here(scope, cells)
     if rule.percent and rule.rule != "top":
         hint = f"`{rule.rule}` takes a share, as in `{rule.rule} 0.9`"
         scope.report("E007", rule.amount.span, "only `top` takes a percentage", hint)
-    plain(rule.by, here)
-    if not isinstance(rule.by, Index):
+    if not plain(rule.by, here):
+        pass
+    elif not isinstance(rule.by, Index):
         hint = "give it a name: `let score[I, J] = ..`"
         scope.report("E003", rule.by.span, "cells are ranked by a score", hint)
-    elif key and here.seen and key not in here.seen:
+    elif here.seen and key not in here.seen:
         known = ", ".join(f"`{name}`" for name in sorted(here.seen))
         scope.report("E006", rule.by.span, f"this score has no value for each `{key}`", f"its axes: {known}")
     joint = _joint(rule, here)
@@ -64,10 +69,20 @@ def _key(value: Expr, rule: Chosen, scope: Scope, cells: dict[str, Cell]) -> str
             if name not in cells:
                 hint = "a rule chooses cells of keys, of places or of distances"
                 scope.report("E006", value.span, f"`{name}` stands in scores alone", hint)
+            elif cell.side == "q" and rule.joint is not None:
+                hint = f"write `({name}, {rule.joint}) in ..`"
+                scope.report("E006", value.span, "the cells of queries come first", hint)
             elif cell.side == "q":
-                scope.report("E006", value.span, f"`{name}` counts queries, and a rule chooses keys")
+                keys = [f"`{x}`" for x, other in cells.items() if other.side != "q" and x != "k"]
+                hint = f"cells of keys here: {', '.join(keys)}" if keys else "such as `J` after `axis J = k // 64`"
+                scope.report("E006", value.span, f"`{name}` counts queries, and a rule chooses keys", hint)
             else:
                 return name
+        case Name(name) if name in scope.names and scope.names[name].kind == "unknown":
+            pass
+        case Name(name) if name not in scope.names and name not in VARIABLES:
+            hint = did_you_mean(name, (x for x in cells if cells[x].side != "q"))
+            scope.report("E006", value.span, f"there is no axis `{name}`", hint)
         case _:
             scope.report("E006", value.span, "a rule chooses cells of an axis", "such as `J` after `axis J = k // 64`")
     return ""

@@ -6,11 +6,12 @@ from .axes import is_integer
 from .check_axes import axes_of
 from .check_binders import bind
 from .check_reads import ROWS, Kind, check_index
-from .here import Here
+from .diagnostics import did_you_mean
+from .here import WORDS, Here
 from .infer import constant
 from .parameters import name_span
 from .scanner import REDUCTIONS
-from .scope import UNKNOWN, Scope, Value
+from .scope import FUNCTIONS, POSITIONS, UNKNOWN, Scope, Value
 from .syntax import (
     Absolute,
     Binary,
@@ -55,7 +56,7 @@ def define_score(score: Score, scope: Scope) -> None:
         case kind:
             value = Value("rows" if kind == "vector" else "score", axes=score.axes)
     if len(scope.findings) == before:
-        for name in (a for a in score.axes if a not in here.seen):
+        for name in (a for a in score.axes if a in scope.cells and a not in here.seen):
             shape = f"{score.name}[{', '.join(score.axes)}]"
             scope.report("E006", name_span(score, score.name), f"`{shape}` does not depend on `{name}`", "leave it out")
         if len(here.orders) > 1:
@@ -64,17 +65,24 @@ def define_score(score: Score, scope: Scope) -> None:
     scope.define(score.name, value, name_span(score, score.name))
 
 
-def plain(expr: Expr, here: Here, what: str = "a number") -> None:
-    """Report what is no number."""
-    if real(expr, here) == "vector":
-        scope = here.scope
-        scope.report(
-            "E003", expr.span, f"{what} is wanted here, and this is a vector", "such as `a . b` of two vectors"
-        )
+def plain(expr: Expr, here: Here) -> bool:
+    """Report what is no number; whether nothing was wrong."""
+    scope, before = here.scope, len(here.scope.findings)
+    kind = real(expr, here)
+    if kind == "vector":
+        message = "a number is wanted here, and this is a vector"
+        scope.report("E003", expr.span, message, "such as `a . b` of two vectors")
+    return kind == "real" and len(scope.findings) == before
 
 
 def real(expr: Expr, here: Here) -> Kind:
     """Whether an expression is a number or a vector; everything wrong inside it is reported."""
+    if isinstance(expr, Index) and expr.name in POSITIONS:
+        rows = "`Q[..]`" if expr.name == "q" else "`K[..]` or `V[..]`"
+        hint = f"the rows of {WORDS[expr.name]} are {rows}"
+        here.scope.report("E003", expr.span, f"`{expr.name}` is a number and cannot be indexed", hint)
+        here.scope.touch(expr)
+        return "unknown"
     if is_integer(expr, here.known):
         here.integers(expr, "number")
         return "real"
@@ -111,6 +119,8 @@ def real(expr: Expr, here: Here) -> Kind:
             return "real"
         case Call(None, name) if name in (*_PLAIN, *REDUCTIONS):
             return _function(expr, here)
+        case Call(None, name) if name not in FUNCTIONS:
+            return _unknown(expr, here)
         case Call() | Binary() | Coordinate():
             here.integers(expr, "number")
             return "real"
@@ -171,6 +181,27 @@ def _function(expr: Call, here: Here) -> Kind:
         if argument.keyword is not None:
             scope.report("E007", argument.span, f"`{name}` takes no named arguments")
     return _either(values, here)
+
+
+def _unknown(expr: Call, here: Here) -> Kind:
+    """What is called and is no function of scores."""
+    scope, name = here.scope, expr.name
+    scope.touch(expr)
+    scope.used.add(name)
+    known = scope.names.get(name)
+    match name:
+        case "softmax":
+            hint = "`softmax(E over J)`, `softmax(E over J where J <= I)`"
+            scope.report("E007", expr.span, "`softmax` says which axis it runs along", hint)
+        case _ if known is not None and known.axes:
+            axes = ", ".join("h" if axis == "head" else axis for axis in known.axes)
+            scope.report("E003", expr.span, f"`{name}` is read with brackets", f"write `{name}[{axes}]`")
+        case "dot" | "matmul" | "einsum":
+            scope.report("E002", expr.span, f"unknown function `{name}`", "the dot product of two vectors is `a . b`")
+        case _:
+            hint = did_you_mean(name, (*_PLAIN, *REDUCTIONS, "softmax", "count"))
+            scope.report("E002", expr.span, f"unknown function `{name}`", hint)
+    return "unknown"
 
 
 def _reduce(expr: Reduce, here: Here) -> Kind:

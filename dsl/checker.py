@@ -133,8 +133,11 @@ def _check_statement(statement: Statement, sizes: dict[str, int], scope: Scope) 
         case Require(clause) | Drop(clause):
             condition(clause, scope)
         case Let(name, value):
+            before = len(scope.findings)
             found = infer(value, scope)
-            if found.kind not in ("number", "condition", "unknown"):
+            if len(scope.findings) > before:
+                found = UNKNOWN
+            elif found.kind not in ("number", "condition", "unknown"):
                 scope.report("E003", value.span, "a `let` names a number or a condition, and this is neither")
                 found = UNKNOWN
             scope.define(name, found, name_span(statement, name))

@@ -59,7 +59,7 @@ class CompileError(ValueError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint naming the closest known names, or listing them."""
     choices = sorted(set(known))
-    close = get_close_matches(name, choices, n=1)
+    close = [c for c in choices if c.lower() == name.lower()] or get_close_matches(name, choices, n=1)
     if close:
         return f"did you mean `{close[0]}`?"
     return "known here: " + ", ".join(f"`{c}`" for c in choices) if choices else ""

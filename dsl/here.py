@@ -66,6 +66,7 @@ class Here:
         inner = replace(self.scope, names=self.scope.names | names)
         uses = number(expr, inner) if wanted == "number" else condition(expr, inner)
         mentioned = uses & (counted.keys() | POSITIONS)
-        for name in sorted(mentioned):
+        strays = [name for name in sorted(mentioned) if name not in self.cells]
+        for name in (*sorted(mentioned - set(strays)), *strays[:1]):
             self.at(name, expr.span)
         return mentioned

@@ -157,7 +157,7 @@ def _coordinate(expr: Coordinate, scope: Scope) -> Value:
 
 
 def _index(expr: Index, scope: Scope) -> Value:
-    value = scope.look_up(expr.name, expr.span)
+    value = UNKNOWN if expr.name in scope.reported else scope.look_up(expr.name, expr.span)
     uses = [number(i, scope) for i in expr.indices]
     match value.kind:
         case "table" | "input":

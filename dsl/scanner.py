@@ -109,7 +109,10 @@ def _is_keyword(words: list[Word], at: int) -> bool:
         after = [w.text for w in words[at + 1 : at + 5]]
         return len(after) == 4 and (after[0], after[2]) == ("(", "in") and after[3] in RULES
     if words[at].text in RULES:
-        return at > 0 and words[at - 1].text == "in" and (after[0] == "(" or after[0].replace("_", "a")[:1].isalnum())
+        begins = after[0] == "(" or after[0].replace("_", "a")[:1].isalnum()
+        # What is taken away from a name is an integer, and what ranks follows `by`.
+        begins = begins or (after[0] == "-" and _ranks(words, at + 2))
+        return at > 0 and words[at - 1].text == "in" and begins
     return after[0] == "("
 
 
@@ -121,6 +124,16 @@ def _goes_on(words: list[Word], opener: int) -> bool:
         if not depth:
             after = words[at + 1]
             return after.type in ("NAME", "NUMBER", "DECIMAL") or after.text in OPENERS | {"("}
+    return False
+
+
+def _ranks(words: list[Word], start: int) -> bool:
+    """Whether `by score[..]` comes before the next statement."""
+    for at in range(start, min(len(words) - 2, start + 64)):
+        if words[at].text in _ANCHORS or words[at].text == "..":
+            return False
+        if words[at].text == "by" and words[at + 1].type == "NAME" and words[at + 2].text == "[":
+            return True
     return False
 
 

@@ -119,6 +119,7 @@ class Scope:
         """Whether a name is still free; if not, say so."""
         if name in VARIABLES:
             self.report("E008", span, f"`{name}` is a variable of the language and cannot be redefined")
+            self.reported.add(name)
             return False
         if name in self.places:
             first = self.places[name]
@@ -152,6 +153,7 @@ class Scope:
             known = (*self.names, *VARIABLES, "true", "false")
             above = "it is defined further down: definitions come before uses"
             hint = above if name in self.later else did_you_mean(name, known)
+            hint = f"write `5% of {name}`" if name in ("total", "visible", "triangle") else hint
             self.report("E002", span, f"unknown name `{name}`", hint)
         return UNKNOWN
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from .diagnostics import Diagnostic
 from .scanner import END, REDUCTIONS, Word
 from .source import Span
+from .unexpected_selection import missing_rule, selection_hint
 
 STATEMENTS = ("keep", "require", "drop", "causal", "let", "grid", "input", "axis", "order")
 DEFINITIONS = ("pattern", "stack")
@@ -55,6 +56,8 @@ def starts(word: Word) -> bool:
 
 def repair(words: list[Word], at: int) -> str | None:
     """The spelling that was meant by `words[at]`, "" if it can just go, None if that is unclear."""
+    if words[at].text == ";" and (opener := _opener(words, at)) is not None and opener.text != "{":
+        return ","
     doubled = (words[at].text, words[min(at + 1, len(words) - 1)].text) in _PAIRS
     return None if doubled else _REPAIRS.get(words[at].text)
 
@@ -64,6 +67,8 @@ def describe(words: list[Word], at: int, expected: Set[str]) -> Diagnostic:
     word, before = words[at], words[at - 1] if at else None
     if _defines(words, at) and "NAME" in expected and word.type != "NAME" and word.text.isidentifier():
         return Diagnostic("E008", word.span, f"`{word.text}` is a keyword and cannot be a name")
+    if (fault := missing_rule(words, at)) is not None:
+        return fault
     pair = _pair(words, at)
     if pair is not None:
         first, second, hint = pair
@@ -121,6 +126,12 @@ def _opener(words: list[Word], at: int) -> Word | None:
         elif word.text in _CLOSERS.values():
             closed += 1
     return None
+
+
+def _statement(words: list[Word], at: int) -> list[Word]:
+    """The words of the statement that the word is in or after, before it."""
+    start = next((i for i in range(at - 1, -1, -1) if starts(words[i]) or words[i].text in ("axis", "order")), 0)
+    return words[start:at]
 
 
 def _reduction(words: list[Word], at: int) -> str | None:
@@ -181,6 +192,9 @@ def _hint(words: list[Word], at: int, expected: Set[str], opener: Word | None) -
         return "a stack says which patterns its layers use: `layers 0 .. 4: window(512)`"
     if ".." in expected and "and" not in expected:
         return "one alone is `{5}`, several are `0 .. 4`, `every 2` or `else`"
+    fresh = word.type == "NAME" and "keep" in expected and word.span.line > words[max(at - 1, 0)].span.line
+    if not fresh and (hint := selection_hint(words, at, _statement(words, at), expected, opener)):
+        return hint
     for near in words[at : max(at - 2, -1) : -1] if at else words[:1]:
         # `keep if a` fails at `a`: the word before may be the one to explain.
         if near.text in _HINTS and (near is word or near.type == "NAME"):
@@ -189,6 +203,8 @@ def _hint(words: list[Word], at: int, expected: Set[str], opener: Word | None) -
         return f"what `{reduction}` runs over: `{reduction}(i in I) ..`, `{reduction}(r < 16) ..`, `{reduction}(J) ..`"
     if word.type == "NAME" and (close := get_close_matches(word.text, sorted(STARTERS & expected), 1, 0.7)):
         return f"did you mean `{close[0]}`?"
+    if fresh:
+        return f"a statement starts with {', '.join(f'`{s}`' for s in STATEMENTS[:-1])} or `{STATEMENTS[-1]}`"
     if "}" in expected and (word.type == END or word.text in DEFINITIONS):
         start = next((w for w in reversed(words[:at]) if w.text in DEFINITIONS), word)
         return f"the {start.text} of line {start.span.line} is still open"
