@@ -33,6 +33,7 @@ from ..compiler.selection import (
     Term,
 )
 from ..compiler.walk import variables as names_of
+from .diagonals import diagonal
 from .map_sizes import reach, simpler, tied
 from .named import Value, arithmetic, dot, sliced
 from .reductions import reduced
@@ -187,11 +188,17 @@ def _read(name: str, places: tuple[ir.Expr, ...], call: Call, names: Names) -> V
     taken = {axis: place for axis, place in zip(owner.axes, places, strict=True) if axis not in renamed}
     # A name that also takes part in another index is one of the gathered places.
     mentioned = {x for place in taken.values() for x in variables(place)}
-    if taken or len(set(renamed.values())) < len(renamed):
-        twice = {x for x in renamed.values() if list(renamed.values()).count(x) > 1}
-        taken |= {axis: ir.Var(x) for axis, x in renamed.items() if x in mentioned | twice}
-        value = _gathered(value, taken, own, call, names)
-    return replace(value, axes=tuple(renamed.get(axis, axis) for axis in value.axes))
+    twice = {x for x in renamed.values() if list(renamed.values()).count(x) > 1}
+    taken |= {axis: ir.Var(x) for axis, x in renamed.items() if x in mentioned | twice}
+    # An axis whose cells are taken may be called like a name of another's.
+    called = {axis: f"{axis} of {name}" if axis in taken else renamed[axis] for axis in owner.axes}
+    value = replace(value, axes=tuple(called[axis] for axis in value.axes))
+    if not taken:
+        return value
+    indices = {called[axis]: place for axis, place in taken.items()}
+    cells = {called[axis]: domain for axis, domain in own.items()}
+    found = diagonal(value, indices, cells, names, {"n": call.n, "m": call.m})
+    return _gathered(value, indices, cells, call, names) if found is None else found
 
 
 def _cells(name: str, own: Names, call: Call) -> Value:

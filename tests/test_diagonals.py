@@ -1,0 +1,100 @@
+"""Scores read at integers of names, `row[t, t - d]`: what the definition says, in views of a map with zeros around."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import weft
+from weft.codegen import scores
+from weft.codegen.orders import placed
+from weft.codegen.scores import call_of, evaluate
+from weft.codegen.select_reference import score_of
+from weft.compiler.ir import Var
+from weft.compiler.selection import Read
+
+PRELUDE = """causal
+    axis I = q // 8  axis J = k // 8  axis C = k // 4  axis t = last 12 of q  axis d = q - k  axis D = q // 8 - k // 8
+    axis e = 5
+    let mq[I] = mean(u in I) Q[u]  let mk[J] = mean(u in J) K[u]  let s[I, J] = mq[I] . mk[J]
+    let row[t, k] = softmax(Q[t] . K[k] * scale over k where k <= t)  let hot[k] = sum(t) row[t, k]
+    let late[J] = J * 2.5  let dots[C] = sum(u in C) K[u] . K[u]
+    let slash[d] = sum(t) row[t, t - d]
+"""
+EVEN = {
+    "diagonals": "let x[d] = sum(t) row[t, t - d]",
+    "their cells": "let x[D] = sum(r < 8) slash[D * 8 + r]",
+    "maxima of what is partly zeros": "let x[d] = max(t) (-row[t, t - d])",
+    "forwards": "let x[I, J] = sum(r < 3) s[I, J + r]",
+    "backwards": "let x[J] = sum(r < 3) hot[J * 8 - r]",
+    "one name backwards on one axis, another forwards": "let x[I, J] = sum(r < 2, u < 3) s[I - r + u, J]",
+    "sums of names": "let x[e] = sum(I, u < 2) s[I + u, e + 2 * u]",
+    "both axes backwards": "let x[e] = sum(r < 4) s[3 - r, 6 - e - r]",
+    "one axis back where the other goes forwards": "let x[e] = sum(r < 4) s[r + e, 6 - e]",
+    "the main diagonal": "let x[e] = sum(r < 5) s[r, r] * e",
+    "one cell": "let x[J] = s[1, J] + s[2, 1] + s[2 + n - n, n - n]",
+    "a cell that does not exist": "let x[J] = late[J] + s[0 - 2, J]",
+    "a name that cancels": "let x[J] = sum(r < 3) s[2 + r - r, J + 1]",
+    "rows": "let x[J] = (mk[J - 2] + mk[J + 1]) . mk[J]",
+    "rows backwards": "let x[I] = sum(r < 3) mq[I - r] . mq[I]",
+    "overlapping windows": "let x[J] = sum(a < 2, r < 3) dots[J * 2 + a + r - 2]",
+    "shifted cells in a softmax": "let x[I, J] = softmax(s[I, J - 1] over J where J <= I)",
+    "places": "order p = k by hot[k] within 8  axis P = p // 4  let mp[P] = mean(u in P) K[u]"
+    " let x[P] = mp[P - 1] . mp[P]",
+}  # fmt: skip
+UNEVEN = {
+    "thinned out": "let x[J] = s[1, J % 3]",
+    "mostly zeros": "let x[e] = sum(r < 2) hot[e * 1000 + r]",
+}
+N = 61
+
+
+Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def tensors(m: int) -> Rows:
+    generator = torch.Generator().manual_seed(m)
+
+    def made(heads: int, tokens: int) -> torch.Tensor:
+        return torch.randn(2, heads, tokens, 8, generator=generator, dtype=torch.float64)
+
+    return made(4, m), made(2, N), made(2, N)
+
+
+def fast(pattern: weft.Pattern, name: str, rows: Rows, room: int = 1 << 28) -> torch.Tensor:
+    """A score by the evaluator, `[B, H, cells ..]`, with queries' cells from token 0."""
+    program = pattern.program(4, 2)
+    call = placed(call_of(program, *rows, 0.5, {}, map_bytes=room))
+    axes = next(score.axes for score in program.scores if score.name == name)
+    found = evaluate(Read(name, tuple(map(Var, axes))), call, {axis: call.domain(axis) for axis in axes}).over(axes)
+    found = found.expand(2, 2, 2, *(call.domain(axis).count for axis in axes)).flatten(1, 2)
+    first = call.domain(axes[0]).start
+    return torch.nn.functional.pad(found, (*[0, 0] * (len(axes) - 1), first, 0)) if first else found
+
+
+def pattern_of(body: str) -> weft.Pattern:
+    return weft.load(f"pattern x {{ {PRELUDE} {body} keep k <= q }}")
+
+
+def assert_right(body: str, m: int, room: int = 1 << 28) -> None:
+    pattern, rows = pattern_of(body), tensors(m)
+    wanted = score_of(pattern.program(4, 2), "x", *rows, 0.5, {})
+    got = fast(pattern, "x", rows, room)
+    first = 0 if "x[I" not in body else (N - m) // 8
+    torch.testing.assert_close(got[:, :, first:], wanted[:, :, first:])
+
+
+@pytest.mark.parametrize("m", [N, 20, 5])
+@pytest.mark.parametrize("body", (EVEN | UNEVEN).values(), ids=(EVEN | UNEVEN).keys())
+def test_values(body: str, m: int) -> None:
+    assert_right(body, m)
+    assert_right(body, m, room=2000)
+
+
+@pytest.mark.parametrize("body", EVEN.values(), ids=EVEN.keys())
+def test_no_index_is_a_tensor(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("gathered")
+
+    monkeypatch.setattr(scores, "_gathered", never)
+    assert_right(body, N)
