@@ -1,13 +1,14 @@
 """Block-sparse attention in torch on the CPU: only live tiles are computed, nothing grows with m times n."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from ..compiler.evaluate import number, truth
-from ..compiler.expand import TileLists
+from ..compiler.expand import TileLists, expand_run, row_values
 from ..compiler.ir import Compare, Formula, Var, conjunction
 from ..compiler.plan import Plan, Tiling
 from .search import TORCH
@@ -32,11 +33,30 @@ class Softmax:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the query tiles of one batch element visit; the rest is for each head: single keys, and keys by place."""
+    """What the query tiles of one batch element visit; the rest is for each head: single keys, and keys by place.
 
-    tiles: TileLists
+    Without `tiles`, runs of the plan are all that is visited. `off` is the position of the first query of a band.
+    """
+
+    tiles: TileLists | None
     columns: "Columns | None" = None
     key_of: torch.Tensor | None = None
+    off: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The query tile `i` of heads from `head` on, whose queries are `first .. last` of those given; its list's row."""
+
+    i: int
+    row: int
+    head: int
+    group: int
+    first: int
+    last: int
+    off: int
+    n: int
+    m: int
 
 
 def attend_cpu(
@@ -60,12 +80,15 @@ def attend_listed(
     k: torch.Tensor,
     v: torch.Tensor,
     scale: float,
+    out: torch.Tensor | None = None,
+    lse: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention by tiles and single keys, listed for each batch element (or once for all)."""
+    """Attention by tiles and single keys, listed for each batch element (or once for all), into `out` and `lse`."""
     batch, heads, m, _ = q.shape
-    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
-    out = torch.empty(q.shape[:-1] + v.shape[-1:], dtype=q.dtype, device=q.device)
-    lse = torch.empty(batch, heads, m, dtype=exact, device=q.device)
+    if out is None:
+        out = torch.empty(q.shape[:-1] + v.shape[-1:], dtype=q.dtype, device=q.device)
+    if lse is None:
+        lse = torch.empty(batch, heads, m, dtype=_exact(q), device=q.device)
     shared = len(lists) == 1
     for b in [slice(None)] if shared else [slice(b, b + 1) for b in range(batch)]:
         index = 0 if shared else b.start
@@ -73,6 +96,10 @@ def attend_listed(
             with torch.autocast("cpu", enabled=False):
                 _attend_heads(plan, lists[index], tables[index], q[b], k[b], v[b], scale, h, out[b], lse[b])
     return out, lse
+
+
+def _exact(q: torch.Tensor) -> torch.dtype:
+    return torch.float64 if q.dtype == torch.float64 else torch.float32
 
 
 def _attend_heads(
@@ -88,19 +115,20 @@ def _attend_heads(
     lse: torch.Tensor,
 ) -> None:
     """All query tiles of some heads that share their tiles."""
-    m = q.shape[2]
+    m, n = q.shape[2], k.shape[2]
     group = q.shape[1] // k.shape[1]
     head = h.start or 0
     keys = slice(None) if h.start is None else slice(head // group, head // group + 1)
     fold = group if h.start is None else 1
-    exact = lse.dtype
     rows = -(-m // plan.tiling.block_m)
+    off = lists.off if plan.band else n - m
+    assert off + m <= n
     for i in range(rows):
         first, last = i * plan.tiling.block_m, min(m, (i + 1) * plan.tiling.block_m)
-        row = i + (head * rows if plan.per_head else 0)
-        queries = q[:, h, first:last].to(exact) * scale
+        row = Row(i, i + (head * rows if plan.per_head else 0), head, group, first, last, off, n, m)
+        queries = q[:, h, first:last].to(_exact(q)) * scale
         queries = queries.reshape(queries.shape[0], -1, fold * (last - first), queries.shape[-1])
-        state = _row(plan, lists, row, tables, queries, k[:, keys], v[:, keys], (first, last), head, group, m)
+        state = _row(plan, lists, row, tables, queries, k[:, keys], v[:, keys])
         some = state.total > 0
         safe = torch.where(some, state.total, 1.0)
         shape = (queries.shape[0], -1, last - first)
@@ -111,33 +139,57 @@ def _attend_heads(
 def _row(
     plan: Plan,
     lists: Listed,
-    row: int,
+    row: Row,
     tables: Mapping[str, torch.Tensor],
     queries: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    span: tuple[int, int],
-    head: int,
-    group: int,
-    m: int,
 ) -> Softmax:
     """One query tile against its key tiles, as many at once as the memory bound allows."""
-    n = k.shape[2]
     lanes = queries.shape[0] * queries.shape[1] * queries.shape[2]
     state = Softmax(
         queries.new_zeros(queries.shape[:-1]),
         queries.new_full(queries.shape[:-1], float("-inf")),
         queries.new_zeros(queries.shape[:-1] + v.shape[-1:]),
     )
-    repeat = queries.shape[2] // (span[1] - span[0])
-    for part in _parts(plan, lists, row, head, max(1, SCORES_AT_ONCE // lanes), n):
+    repeat = queries.shape[2] // (row.last - row.first)
+    for part in _parts(plan, lists, row, tables, max(1, SCORES_AT_ONCE // lanes)):
         keys, values = _take(k, part.keys).to(queries.dtype), _take(v, part.keys).to(queries.dtype)
         scores = queries @ keys.transpose(-1, -2)
         if part.checked is not None:
-            kept = _kept(part.formula, plan, tables, span, part.checked, head, group, n, m)
+            kept = _kept(part.formula, plan, tables, row, part.checked)
             scores[..., -len(part.checked) :].masked_fill_(~kept.repeat(repeat, 1), float("-inf"))
         state = _absorb(state, scores, values)
     return state
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Key tiles of a query tile, `fulls` full ones first, and what the pairs of the others must meet."""
+
+    tiles: Sequence[int]
+    fulls: int
+    formula: Formula
+    key_of: torch.Tensor | None = None
+
+
+def _visits(plan: Plan, lists: Listed, row: Row, tables: Mapping[str, torch.Tensor]) -> Iterator[Visit]:
+    """The tiles of runs that no list holds, then the listed ones."""
+    if lists.tiles is None or plan.strategy == "table":
+        constants = {t.name: tables[t.name].numpy() for t in plan.mask.tables if t.kind == "head" and plan.uniforms}
+        heads = np.array([row.head], dtype=np.int64)
+        values = row_values(plan, row.n, row.n - row.off, constants, heads, row.i, row.i + 1)
+        for region in plan.regions:
+            tiles = [int(tile) for run in region.runs for tile in expand_run(run, values)[1]]
+            yield Visit(tiles, len(tiles) if region.full else 0, region.mask)
+    if lists.tiles is not None:
+        found = lists.tiles
+        begin, middle, end = int(found.start[row.row]), int(found.split[row.row]), int(found.start[row.row + 1])
+        masks = tuple(region.mask for region in plan.regions if not region.full)
+        formula = masks[0] if len(masks) == 1 else conjunction((plan.formula, Compare("<", Var("k"), Var("n"))))
+        formula = plan.regions[-1].mask if plan.strategy == "table" else formula
+        key_of = None if lists.key_of is None else lists.key_of[row.head]
+        yield Visit(found.tiles[begin:end].tolist(), middle - begin, formula, key_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,33 +201,30 @@ class Part:
     formula: Formula
 
 
-def _parts(plan: Plan, lists: Listed, row: int, head: int, most: int, n: int) -> Iterator[Part]:
+def _parts(plan: Plan, lists: Listed, row: Row, tables: Mapping[str, torch.Tensor], most: int) -> Iterator[Part]:
     """Key tiles, as many at once as `most` keys, then single keys."""
-    block, found = plan.tiling.block_n, lists.tiles
-    begin, middle, end = int(found.start[row]), int(found.split[row]), int(found.start[row + 1])
-    masks = tuple(region.mask for region in plan.regions if not region.full)
-    formula = masks[0] if len(masks) == 1 else conjunction((plan.formula, Compare("<", Var("k"), Var("n"))))
+    block, n = plan.tiling.block_n, row.n
     step = max(1, most // block)
-    for first in range(begin, end, step):
-        stop = min(end, first + step)
-        tiles = found.tiles[first:stop].tolist()
-        spans = _spans(tiles, block, n)
-        partial = tiles[max(0, min(stop, middle) - first) :]
-        ends = [(t * block, min(n, (t + 1) * block)) for t in partial]
-        checked = torch.cat([torch.arange(*end, device="cpu") for end in ends]) if partial else None
-        if lists.key_of is None:
-            yield Part(spans, checked, formula)
-            continue
-        keys = _take(lists.key_of[None, None, head], spans)[0, 0]
-        yield Part(keys, None if checked is None else keys[-len(checked) :], formula)
+    for visit in _visits(plan, lists, row, tables):
+        for first in range(0, len(visit.tiles), step):
+            tiles = visit.tiles[first : first + step]
+            spans = _spans(tiles, block, n)
+            ends = [(t * block, min(n, (t + 1) * block)) for t in tiles[max(0, visit.fulls - first) :]]
+            checked = torch.cat([torch.arange(*end, device="cpu") for end in ends]) if ends else None
+            if visit.key_of is None:
+                yield Part(spans, checked, visit.formula)
+                continue
+            keys = _take(visit.key_of[None, None], spans)[0, 0]
+            yield Part(keys, None if checked is None else keys[-len(checked) :], visit.formula)
     if lists.columns is not None and plan.columns is not None:
-        i = row % lists.columns.first.shape[-1]
-        singles = lists.columns.keys[int(lists.columns.first[head, i]) : int(lists.columns.end[head, i])]
+        bounds = (lists.columns.first, lists.columns.end)
+        low, high = (int(bound[row.head, row.i]) for bound in bounds)
+        singles = lists.columns.keys[low:high]
         for keys in singles.split(most) if len(singles) else ():
             yield Part(keys, keys, plan.columns)
 
 
-def _spans(tiles: list[int], block: int, n: int) -> list[tuple[int, int]]:
+def _spans(tiles: Sequence[int], block: int, n: int) -> list[tuple[int, int]]:
     """Runs of neighbouring tiles as ranges of keys."""
     out: list[tuple[int, int]] = []
     for t in tiles:
@@ -198,20 +247,17 @@ def _kept(
     formula: Formula,
     plan: Plan,
     tables: Mapping[str, torch.Tensor],
-    span: tuple[int, int],
+    row: Row,
     columns: torch.Tensor,
-    head: int,
-    group: int,
-    n: int,
-    m: int,
 ) -> torch.Tensor:
     """The mask of some keys, pair by pair."""
-    q = (torch.arange(*span, device=columns.device) + (n - m))[:, None]
-    values: dict[str, object] = {"q": q, "k": columns[None, :], "h": head, "g": head // group, "n": n, "m": m}
+    q = (torch.arange(row.first, row.last, device=columns.device) + row.off)[:, None]
+    values: dict[str, object] = {"q": q, "k": columns[None, :], "n": row.n, "m": row.m, "off": row.off}
+    values |= {"h": row.head, "g": row.head // row.group}
     for name, expr in plan.uniforms:
         values[name] = number(expr, values, tables, TORCH)
     kept = truth(formula, values, tables, TORCH)
-    return torch.as_tensor(kept, device=columns.device).expand(span[1] - span[0], len(columns))
+    return torch.as_tensor(kept, device=columns.device).expand(row.last - row.first, len(columns))
 
 
 def _absorb(state: Softmax, scores: torch.Tensor, values: torch.Tensor) -> Softmax:

@@ -5,6 +5,7 @@ units work. A row's tiles are one stream, full tiles first; only the others pay 
 """
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -294,9 +295,13 @@ def _tile(kernel: Kernel) -> ast.expr:
     """The key tile at place `t` of the stream."""
     if _only_lists(kernel.plan):
         return expression("tl.load(tiles + begin + t)")
-    runs = [run for section in _sections(kernel.plan) for run in section.runs]
+    return _tile_of([run for section in _sections(kernel.plan) for run in section.runs], 0)
+
+
+def _tile_of(runs: Sequence[Run | Listed], first: int) -> ast.expr:
+    """The key tile at place `t` among some runs of the stream, of which one is the `first`."""
     out: ast.expr | None = None
-    for place, run in reversed(list(enumerate(runs))):
+    for place, run in reversed(list(enumerate(runs, first))):
         match run:
             case Listed("begin"):
                 # The next run goes on where this one ends.
@@ -320,12 +325,17 @@ def _masks(kernel: Kernel) -> list[ast.stmt]:
     partial = [section for section in sections if section.mask != Truth(True)]
     if not partial:
         return statements("pass")
-    body = statements("k = (TILE * BLOCK_N + columns)[None, :]", TILE=_tile(kernel), BLOCK_N=_holes(kernel)["BLOCK_N"])
+    body: list[ast.stmt] = []
+    keys = "k = (TILE * BLOCK_N + columns)[None, :]"
+    if not mixed(kernel.plan):
+        body = statements(keys, TILE=_tile(kernel), BLOCK_N=_holes(kernel)["BLOCK_N"])
     last = sum(len(section.runs) for section in sections if section.mask == Truth(True)) - 1
     for section in partial:
         mask = statements(
             'scores = tl.where(MASK, scores, float("-inf"))', MASK=emit_truth(section.mask, kernel.context)
         )
+        if mixed(kernel.plan):
+            mask = [*statements(keys, TILE=_tile_of(section.runs, last + 1), BLOCK_N=_holes(kernel)["BLOCK_N"]), *mask]
         if len(partial) > 1:
             first, last = last, last + len(section.runs)
             mask = statements("if (t >= START) & (t < END):\n    MASK", START=_end(first), END=_end(last), MASK=mask)

@@ -80,8 +80,8 @@ class Plan:
 
     Lists of tiles may come with lists of single `columns`: their formula says which of their pairs count, those of the
     tiles left out. Where `ordered`, listed key tiles are tiles of places, whose keys are looked up. Of a `band` the
-    queries are some of the sequence's: `off`, the position of the first, is an argument and not n - m, and no formula
-    mentions m.
+    queries are some of the sequence's: `off`, the position of the first, is an argument and not n - m, and m counts
+    them. Formulas may mention both, so that they find a row of what was chosen for the band.
     """
 
     mask: Mask

@@ -16,11 +16,13 @@ def verify(plan: Plan, after: str) -> None:
     """Raise InternalError when a pass left a plan that cannot be emitted."""
     _check_regions(plan.regions, plan.strategy == "table", after)
     uniforms = {name for name, _ in plan.uniforms}
-    mask_names = MASK_NAMES - {"m"} if plan.band else MASK_NAMES
+    mask_names = MASK_NAMES | {"off"} if plan.band else MASK_NAMES
     if plan.band and plan.shape.square:
         raise InternalError(f"after {after}: {plan.mask.name} has a band of queries and as many queries as keys")
-    if plan.band and any("m" in named(expr) for _, expr in plan.uniforms):
-        raise InternalError(f"after {after}: {plan.mask.name} counts the queries of a band")
+    # Loops were found for a call's queries: in what belongs to them m would count others than the band's.
+    closed = [name for region in plan.regions if region.runs for name in variables(region.mask)]
+    if plan.band and "m" in {*closed, *(name for _, expr in plan.uniforms for name in named(expr))}:
+        raise InternalError(f"after {after}: loops of {plan.mask.name} count the queries of a band")
     tables = {table.name for table in plan.mask.tables}
 
     def check(formula: Formula, names: set[str]) -> None:
