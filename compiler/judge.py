@@ -17,17 +17,41 @@ CAUSAL = Compare("<=", Var("k"), Var("q"))
 
 def judge(mask: Mask, shape: Shape, span: Span | None) -> list[Diagnostic]:
     """Findings about a mask for all lengths up to 2 ** shape.bits; what isl cannot decide is not reported."""
+    found = judge_clauses(mask, shape)
+    if any(d.severity == "error" for d in found):
+        return found
+    return found + (_empty(mask, shape, span) or judge_rows(mask, shape, span))
+
+
+def judge_clauses(mask: Mask, shape: Shape) -> list[Diagnostic]:
+    """Clauses that no pair satisfies, or that add none."""
     named: dict[Expr, str] = {}
     clauses = tuple(replace(c, formula=symbolic(c.formula, mask, named)) for c in mask.clauses)
-    whole = symbolic(mask.formula, mask, named)
-    space = relation.space_of(shape, whole, tuple(named.values()))
+    space = relation.space_of(shape, conjunction(tuple(c.formula for c in clauses)), tuple(named.values()))
     found: list[Diagnostic] = []
     for clause in clauses:
         found += _decided(lambda c=clause: _impossible(c, clauses, space))
-    found += _decided(lambda: _subsumed(clauses, found, space))
-    if not any(d.severity == "error" for d in found):
-        found += _decided(lambda: _empty(whole, space, mask.name, span))
-    return found
+    return found + _decided(lambda: _subsumed(clauses, found, space))
+
+
+def judge_rows(mask: Mask, shape: Shape, span: Span | None) -> list[Diagnostic]:
+    """W101: whether a row may have no key."""
+    whole, space = _whole(mask, shape)
+    return [] if whole == Truth(True) else _decided(lambda: _unkept(whole, space, span))
+
+
+def _empty(mask: Mask, shape: Shape, span: Span | None) -> list[Diagnostic]:
+    """E013: no pair at all."""
+    whole, space = _whole(mask, shape)
+    text = f"`{mask.name}` keeps no pair at all"
+    error = Diagnostic("E013", span, text, "check the `require` and `drop` clauses")
+    return _decided(lambda: [] if relation.holds_somewhere(whole, space) else [error])
+
+
+def _whole(mask: Mask, shape: Shape) -> tuple[Formula, Space]:
+    named: dict[Expr, str] = {}
+    whole = symbolic(mask.formula, mask, named)
+    return whole, relation.space_of(shape, whole, tuple(named.values()))
 
 
 def _decided(question: Callable[[], list[Diagnostic]]) -> list[Diagnostic]:
@@ -80,12 +104,7 @@ def _beyond(clause: Clause, other: Clause, required: tuple[Formula, ...]) -> For
     return conjunction((*required, clause.formula, Not(other.formula)))
 
 
-def _empty(whole: Formula, space: Space, name: str, span: Span | None) -> list[Diagnostic]:
-    """E013 and W101: no pair at all, or rows without one."""
-    if whole == Truth(True):
-        return []
-    if not relation.holds_somewhere(whole, space):
-        return [Diagnostic("E013", span, f"`{name}` keeps no pair at all", "check the `require` and `drop` clauses")]
+def _unkept(whole: Formula, space: Space, span: Span | None) -> list[Diagnostic]:
     witness = relation.row_without_keys(whole, space)
     if witness is None:
         return []

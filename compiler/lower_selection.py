@@ -29,8 +29,7 @@ def lower_selection(
 ) -> ir.Program:
     """The program of a pattern with axes; raises CompileError with every statement's finding."""
     names = bind(module, definition, given, shape)
-    own = (x.name for x in definition.statements if isinstance(x, s.Score | s.Given))
-    numbers = frozenset((*names.floats, *names.tables, "scale", *own))
+    numbers = _real_names(definition)
     statements = tuple(chain.from_iterable(_split(x, numbers) for x in definition.statements))
     plain = (
         _static(x, names.scope.order)
@@ -80,6 +79,19 @@ def lower_selection(
     axes = tuple(names.axes.values())
     built = ir.Program(definition.name, axes, tuple(givens), tuple(scores), limits, keeps, tuple(choices))
     return replace(built, orders=tuple(orders))
+
+
+def selections(definition: s.PatternDef) -> tuple[s.Keep, ...]:
+    """The `keep`s that select by content, one for each choice of the program; those that `or` unites stand alone."""
+    numbers = _real_names(definition)
+    statements = chain.from_iterable(_split(x, numbers) for x in definition.statements)
+    return tuple(x for x in statements if isinstance(x, s.Keep) and selects(x.condition, numbers))
+
+
+def _real_names(definition: s.PatternDef) -> frozenset[str]:
+    """Names of what is no integer: scores, inputs over cells, parameters `float`."""
+    own = (x.name for x in definition.statements if isinstance(x, s.Score | s.Given))
+    return frozenset(("scale", *own, *(p.name for p in definition.parameters if p.type.name == "float")))
 
 
 def bind(module: Module, definition: s.PatternDef, given: Mapping[str, static.Given], shape: Shape) -> Names:

@@ -78,11 +78,7 @@ def plain(expr: Expr, here: Here) -> bool:
 def real(expr: Expr, here: Here) -> Kind:
     """Whether an expression is a number or a vector; everything wrong inside it is reported."""
     if isinstance(expr, Index) and expr.name in POSITIONS:
-        rows = "`Q[..]`" if expr.name == "q" else "`K[..]` or `V[..]`"
-        hint = f"the rows of {WORDS[expr.name]} are {rows}"
-        here.scope.report("E003", expr.span, f"`{expr.name}` is a number and cannot be indexed", hint)
-        here.scope.touch(expr)
-        return "unknown"
+        return _position(expr, here)
     if is_integer(expr, here.known):
         here.integers(expr, "number")
         return "real"
@@ -139,6 +135,15 @@ def real(expr: Expr, here: Here) -> Kind:
             return "unknown"
         case _:
             assert_never(expr)
+
+
+def _position(expr: Index, here: Here) -> Kind:
+    """`q[..]`, where the queries' rows are meant."""
+    rows = "`Q[..]`" if expr.name == "q" else "`K[..]` or `V[..]`"
+    hint = f"the rows of {WORDS[expr.name]} are {rows}"
+    here.scope.report("E003", expr.span, f"`{expr.name}` is a number and cannot be indexed", hint)
+    here.scope.touch(expr)
+    return "unknown"
 
 
 def _name(name: str, expr: Name, here: Here) -> Kind:

@@ -15,7 +15,7 @@ from weft.pattern import Pattern
 CASES = Path(__file__).resolve().parent / "cases"
 MARK = "#---- expect\n"
 # Every code has a case of its own.
-CODES = [*(f"E{i:03}" for i in range(1, 16)), *(f"W{i}" for i in range(101, 105))]
+CODES = [*(f"E{i:03}" for i in range(1, 16)), *(f"W{i}" for i in range(101, 106))]
 
 
 def split(path: Path) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from .compiler.judge import judge
+from .compiler.judge_program import judge_program
 from .compiler.plan import Shape
 from .compiler.stack import outline
 from .compiler.walk import depends_on_head
@@ -67,15 +68,15 @@ def check_pattern(pattern: Pattern) -> list[Diagnostic]:
     if pattern.missing:
         return []
     try:
-        if is_dynamic(pattern.definition):  # which keeps what the tensors say: there is no mask to judge
-            pattern.program(table_heads(pattern.definition.parameters, pattern.given) or USUAL_HEADS)
-            return []
-        heads = natural_heads(pattern)
-        mask = pattern.bind(heads)
+        if is_dynamic(pattern.definition):
+            heads = table_heads(pattern.definition.parameters, pattern.given) or USUAL_HEADS
+            found = judge_program(pattern.program(heads), pattern.definition, Shape(True, heads, heads))
+        else:
+            heads = natural_heads(pattern)
+            found = judge(pattern.bind(heads), Shape(True, heads, heads), pattern.definition.span)
     except CompileError as error:
         return list(error.diagnostics)
-    found = judge(mask, Shape(True, heads, heads), pattern.definition.span)
-    return [d for d in found if not (d.code == "W103" and _switched_off(pattern, d))]
+    return [d for d in found if not (d.code in ("W103", "W105") and _switched_off(pattern, d))]
 
 
 def check_stack(module: Module, stack: s.StackDef) -> list[Diagnostic]:
