@@ -13,6 +13,8 @@ from .views import Domain, affine
 
 # Single distances up to which all tiles of one pair are looked at.
 FEW = 2048
+# Cells of a map of candidates that is worth remembering; larger ones are made anew for the queries at hand.
+LARGE = 1 << 24
 # Queries that distances are looked for at once.
 PROBED = 64
 
@@ -24,8 +26,14 @@ def possible(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
     assert key is not None
     if key.order:
         return _of_places(key, call, cells)
+    required = requirement(call)
     if key.side == "d":
         found = _of_distances(query, key.size, call)
+    elif -(-call.n // query) * -(-call.n // key.size) > LARGE and _earliest_by_latest(required):
+        # If any pair is admissible, that of the last query and the first key is.
+        last = ((call.positions[cells.start : cells.start + cells.count, None] + 1) * query).clamp(max=call.n) - 1
+        first = call.positions[: -(-call.n // key.size)] * key.size
+        return by_heads(condition(required, call, {}, ("q", "k"), {"q": last, "k": first}), 2)
     else:
         found = call.tiles(query, key.size)
     return _by_group(found[:, cells.start : cells.start + cells.count], call)
@@ -90,7 +98,7 @@ def _of_places(key: Axis, call: Call, cells: Domain) -> torch.Tensor:
     first = torch.arange(cells.start, cells.start + cells.count, device=call.q.device)[:, None] * cells.size
     last = (first + cells.size).clamp(max=call.n) - 1
     places = torch.nn.functional.pad(key_of, (0, -call.n % key.size), value=call.n).unflatten(-1, (-1, key.size))
-    if _moves(required, "q", 1) and _moves(required, "k", -1):
+    if _earliest_by_latest(required):
         # The last query may see whatever a cell's first key shows.
         earliest = places.amin(-1)[..., None, :]
         return by_heads(condition(required, call, {}, ("q", "k"), {"q": last, "k": earliest}), 2)
@@ -105,6 +113,11 @@ def _of_places(key: Axis, call: Call, cells: Domain) -> torch.Tensor:
     shape = (len(key_of), *call.q.shape[1:3], cells.count, call.n)
     found = found.expand(shape).gather(-1, key_of[..., None, :].expand(shape))
     return torch.nn.functional.pad(found, (0, -call.n % key.size)).unflatten(-1, (-1, key.size)).any(-1)
+
+
+def _earliest_by_latest(required: ir.Formula) -> bool:
+    """Whether a later query may see what an earlier one does, and any query an earlier key."""
+    return _moves(required, "q", 1) and _moves(required, "k", -1)
 
 
 def _moves(formula: ir.Formula, name: str, way: int) -> bool:

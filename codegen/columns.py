@@ -7,14 +7,13 @@ import torch
 
 from ..compiler.plan import Tiling
 from .launch import Columns
-from .select_tiles import Cells, tiles_of
+from .list_tiles import Visited, device_lists
+from .select_tiles import Band, Cells, Tiles, tiles_of
 
 # Cells of keys smaller than this may be gathered key by key: no tile is as small.
 SMALLEST_TILE = 16
 # What a gathered key costs, in keys of a tile.
 GATHER_COST = 2.0
-# Numbers looked through at once for those that are set.
-AT_ONCE = 1 << 30
 
 
 def may_gather(cells: Cells) -> bool:
@@ -31,41 +30,66 @@ class Singles:
     exact: bool
 
 
-def singles_of(cells: Sequence[Cells], choices: Sequence[int], tiling: Tiling, limits: torch.Tensor, n: int) -> Singles:
-    """The keys of some choices; `limits` [H or 1, query tiles, key tiles] is where a pair may be."""
+def singles_of(
+    cells: Sequence[Cells],
+    choices: Sequence[int],
+    tiling: Tiling,
+    limits: torch.Tensor,
+    band: Band,
+    n: int,
+    most: Sequence[int | None],
+) -> Singles:
+    """The keys of some choices; `limits` [H or 1, query tiles, key tiles] is where a pair may be.
+
+    A choice keeps `most` keys at most for each of its cells of queries.
+    """
     some = [cells[c] for c in choices]
-    size, exact = list_size(some, tiling.block_m, n)
-    return Singles(frozenset(choices), columns_of(some, size, tiling, limits, n), exact)
+    size, exact = list_size(some, tiling.block_m, band.count)
+    keys = longest(some, [most[c] for c in choices], size, n)
+    return Singles(frozenset(choices), columns_of(some, size, tiling, limits, band, n, keys), exact)
 
 
-def list_size(cells: Sequence[Cells], block_m: int, n: int) -> tuple[int, bool]:
-    """How many queries share a list of keys, and whether each of them keeps all that is listed."""
-    sizes = [min(one.query_size, n) for one in cells]
+def longest(cells: Sequence[Cells], most: Sequence[int | None], size: int, n: int) -> int:
+    """How many keys a list that `size` queries share may have."""
+    pairs = zip(cells, most, strict=True)
+    return min(n, sum((n if keys is None else keys) * rows_within(one, size) for one, keys in pairs))
+
+
+def rows_within(cells: Cells, size: int) -> int:
+    """How many cells of queries lie in `size` queries."""
+    return 1 if cells.kept.shape[2] == 1 else -(-size // cells.query_size)
+
+
+def list_size(cells: Sequence[Cells], block_m: int, m: int) -> tuple[int, bool]:
+    """How many of m queries share a list of keys, and whether each of them keeps all that is listed."""
+    sizes = [m if one.kept.shape[2] == 1 else one.query_size for one in cells]
     finest = min(sizes)
-    if all(size in (n, finest) or size % finest == 0 for size in sizes) and (finest == n or finest % block_m == 0):
+    if all(size in (m, finest) or size % finest == 0 for size in sizes) and (finest == m or finest % block_m == 0):
         return finest, True
-    return block_m, all(size == n or size % block_m == 0 for size in sizes)
+    return block_m, all(size == m or size % block_m == 0 for size in sizes)
 
 
-def columns_of(cells: Sequence[Cells], size: int, tiling: Tiling, limits: torch.Tensor, n: int) -> Columns:
+def columns_of(
+    cells: Sequence[Cells], size: int, tiling: Tiling, limits: torch.Tensor, band: Band, n: int, keys: int
+) -> Columns:
     """The keys that choices keep, listed for each `size` queries; those of a query tile end where its limits do."""
     kept = torch.zeros((), dtype=torch.bool, device=limits.device)
     for one in cells:
-        kept = kept | tiles_of(one, Tiling(size, 1), n).touched
+        kept = kept | tiles_of(one, Tiling(size, 1), band, n).touched
     batch, heads, rows, _ = kept.shape
     count, tiles = limits.shape[-2:]
     padded = torch.nn.functional.pad(kept, (0, tiles * tiling.block_n - n))
     sums = padded.unflatten(-1, (tiles, tiling.block_n)).sum(-1, dtype=torch.int32).cumsum(-1, dtype=torch.int32)
     sums = torch.nn.functional.pad(sums, (1, 0))
-    totals = sums[..., -1].flatten()
-    starts = (totals.cumsum(0, dtype=torch.int32) - totals).view(batch, heads, rows)
+    everything = Tiles(*2 * (torch.ones(1, 1, n, dtype=torch.bool, device=limits.device),))
+    kept = kept.flatten(1, 2)[:, :, None]
+    lists = device_lists(Visited(everything, (Tiles(kept, kept),), batch, heads * rows), batch * heads * rows * keys)
+    # Each batch element has one more start than it has lists.
+    starts = lists.start.view(batch, -1)[:, : heads * rows].reshape(batch, heads, rows)
     device = limits.device
     row = torch.arange(count, device=device) * tiling.block_m // size
     b, h = torch.arange(batch, device=device).view(-1, 1, 1), torch.arange(heads, device=device).view(-1, 1)
     low = limits.to(torch.int8).argmax(-1)
     high = (limits * torch.arange(1, tiles + 1, device=device)).amax(-1)
     first, end = (starts[b, h, row] + sums[b, h, row, bound.expand(heads, -1)] for bound in (low, high))
-    step = max(1, AT_ONCE // n)
-    keys = torch.cat([part.nonzero()[:, 1].to(torch.int32) for part in kept.flatten(0, 2).split(step)])
-    # One spare key, so that an empty list has an address.
-    return Columns(first.contiguous(), end.contiguous(), torch.nn.functional.pad(keys, (0, 1)))
+    return Columns(first.contiguous(), end.contiguous(), lists.tiles)

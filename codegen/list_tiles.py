@@ -33,9 +33,12 @@ def combine(found: Visited) -> Tiles:
     return Tiles(touched & limits.touched, full & limits.full)
 
 
-def device_lists(found: Visited) -> DeviceLists:
-    """The lists that kernels read: each row's full tiles, then its partial ones; one spare tile at the end."""
-    return lists_by_kernel(found) if found.limits.touched.is_cuda else lists_plainly(found)
+def device_lists(found: Visited, most: int) -> DeviceLists:
+    """The lists that kernels read: each row's full tiles, then its partial ones; one spare tile at the end.
+
+    There are `most` tiles at most in all lists together, so that nobody need wait for how many there are.
+    """
+    return lists_by_kernel(found, most) if found.limits.touched.is_cuda else lists_plainly(found)
 
 
 def host_lists(found: Visited) -> list[TileLists]:
@@ -52,13 +55,13 @@ def lists_plainly(found: Visited) -> DeviceLists:
     """The lists, by the definition of what they are."""
     tiles = combine(found)
     kinds = torch.stack([tiles.full, tiles.touched & ~tiles.full], dim=-2).flatten(0, 2)
-    starts, splits, _ = _bounds(kinds.sum(-1, dtype=torch.int32).T, tiles.touched.shape[0])
+    starts, splits = _bounds(kinds.sum(-1, dtype=torch.int32).T, tiles.touched.shape[0])
     flat = torch.nonzero(kinds.flatten())[:, 0] % kinds.shape[-1]
     return _lists(starts, splits, torch.nn.functional.pad(flat.to(torch.int32), (0, 1)), tiles.touched.shape[0])
 
 
-def lists_by_kernel(found: Visited) -> DeviceLists:
-    """The same, with no more memory than lists take where one choice is all that is kept."""
+def lists_by_kernel(found: Visited, most: int) -> DeviceLists:
+    """The same, by kernels that read the tiles as they are where one choice is all that is kept."""
     limits, kept, batch = found.limits, found.kept, found.batch
     if len(kept) != 1 or limits.touched.ndim > 3:
         one = combine(found)
@@ -76,8 +79,8 @@ def lists_by_kernel(found: Visited) -> DeviceLists:
     writing: Any = kernels.write_tiles
     with torch.cuda.device(touched.device) if touched.is_cuda else nullcontext():
         counting[(rows,)](*maps, counts, rows, **sizes)
-        starts, splits, total = _bounds(counts, batch)
-        tiles = torch.zeros(int(total) + 1, dtype=torch.int32, device=touched.device)
+        starts, splits = _bounds(counts, batch)
+        tiles = torch.zeros(most + 1, dtype=torch.int32, device=touched.device)
         per = rows // batch
         firsts = starts if batch == 1 else starts.view(batch, per + 1)[:, :-1].flatten()
         seconds = splits if batch == 1 else splits.view(batch, per + 1)[:, :-1].flatten()
@@ -85,15 +88,15 @@ def lists_by_kernel(found: Visited) -> DeviceLists:
     return _lists(starts, splits, tiles, batch)
 
 
-def _bounds(counts: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where each row's full and partial tiles start, from how many there are [2, rows]; and how many there are."""
+def _bounds(counts: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each row's full and partial tiles start, from how many there are [2, rows]."""
     ends = counts.sum(0, dtype=torch.int32).cumsum(0, dtype=torch.int32)
     start = torch.nn.functional.pad(ends, (1, 0))
     rows = counts.shape[1] // batch
     # Every batch element has one more start than it has rows: its end, which is the next one's first.
     starts = torch.stack([start[b * rows : (b + 1) * rows + 1] for b in range(batch)]).flatten()
     splits = torch.nn.functional.pad((start[:-1] + counts[0]).view(batch, rows), (0, 1)).flatten()
-    return starts, splits, start[-1]
+    return starts, splits
 
 
 def _lists(starts: torch.Tensor, splits: torch.Tensor, tiles: torch.Tensor, batch: int) -> DeviceLists:

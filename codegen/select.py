@@ -14,6 +14,7 @@ from .rank import WIDEST, rank_rows, ranks
 from .rules import choose, meets
 from .score_call import Call, by_heads, condition
 from .scores import evaluate
+from .select_tiles import Band
 from .views import Domain
 
 # Bytes of a map of scores that no kernel goes through in pieces: each piece costs the host about a millisecond.
@@ -31,15 +32,28 @@ def map_bytes() -> int:
     return MAP_BYTES
 
 
-def chosen_cells(choice: Choice, call: Call) -> torch.Tensor:
-    """What a choice keeps, [B, H, query cells, key cells], the cells of queries counted from token 0.
+def chosen_cells(choice: Choice, call: Call, band: Band) -> torch.Tensor:
+    """What a choice keeps for some queries, [B, H, query cells, key cells]; by key/value head where a group agrees.
 
     One row of query cells where the choice is the same for all queries, one column likewise.
     """
-    cells = call.domain(choice.query) if choice.query else Domain(0, 1, call.n)
-    found = keep(choice, call, cells)
-    found = found.expand(call.q.shape[0], *call.q.shape[1:3], *found.shape[3:]).flatten(1, 2)
-    return torch.nn.functional.pad(found, (0, 0, cells.start, 0)) if cells.start else found
+    if not choice.query:
+        return _by_heads(keep(choice, call, Domain(0, 1, call.n)), call)
+    whole = call.domain(choice.query)
+    first, end = band.first // whole.size, -(-band.end // whole.size)
+    there = whole if _joint(choice) else whole.part(max(first, whole.start), end - max(first, whole.start))
+    found = _by_heads(keep(choice, call, there), call)
+    found = found[:, :, max(first, there.start) - there.start :][:, :, : end - max(first, there.start)]
+    return torch.nn.functional.pad(found, (0, 0, max(0, there.start - first), 0)) if there.start > first else found
+
+
+def _by_heads(found: torch.Tensor, call: Call) -> torch.Tensor:
+    each = found.shape[2]
+    return found.expand(*call.q.shape[:2], each, *found.shape[3:]).flatten(1, 2)
+
+
+def _joint(choice: Choice) -> bool:
+    return isinstance(choice, Chosen) and choice.joint
 
 
 def keep(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
@@ -51,8 +65,7 @@ def keep(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
     for part in parts:
         kept = _choice(choice, replace(call, recent={}), part)
         if out is None:
-            shape = (*call.q.shape[:3], cells.count, kept.shape[4])
-            out = torch.empty(shape, dtype=torch.bool, device=kept.device)
+            out = kept.new_empty((*kept.shape[:3], cells.count, kept.shape[4]))
         out[:, :, :, part.start - cells.start :][:, :, :, : part.count] = kept
     assert out is not None
     return out
@@ -62,7 +75,7 @@ def chunks(choice: Choice, call: Call, cells: Domain) -> list[Domain]:
     """Query cells to do at once, so that neither scores nor ranking take much memory."""
     keys = call.domain(choice.key).count if choice.key else 1
     heads = call.q.shape[0] * call.heads
-    joint = isinstance(choice, Chosen) and choice.joint
+    joint = _joint(choice)
     sorts = not call.q.is_cuda or keys > WIDEST
     # Where queries choose alone, what they choose is large itself.
     room = max(RANKED * call.piece_bytes, heads * keys * cells.count // 8)

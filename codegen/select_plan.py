@@ -36,7 +36,7 @@ def plan_of(
     singles: Singles | None = None,
     ordered: bool = False,
 ) -> Plan:
-    """The plan of a kernel that visits listed tiles, of places where `ordered`.
+    """The plan of a kernel that visits listed tiles, of places where `ordered`, for a band of queries.
 
     With `exact` its partial tiles look up what was kept. What is listed key by key is not in the tiles.
     """
@@ -57,7 +57,8 @@ def plan_of(
         program.limits, clauses=clauses, tables=(*tables, *(Table(name, "input", "none", name) for name in names))
     )
     inside = conjunction((limits, *([kept] if exact else []), there))
-    return Plan(mask, shape, tiling, limits, "table", (Region((), inside),), (), True, "", alone, ordered)
+    shape = replace(shape, square=False)
+    return Plan(mask, shape, tiling, limits, "table", (Region((), inside),), (), True, "", alone, ordered, True)
 
 
 def _name(choice: int) -> str:
@@ -68,11 +69,12 @@ def lookup(choice: int, cells: Cells, order: str) -> Formula:
     """Whether a choice kept the cell of a pair."""
     key = place_of(order) if cells.kind == "p" else Var("k")
     rows, columns = cells.kept.shape[2], cells.kept.shape[3]
-    row, column = _cell(Var("q"), cells.query_size, rows), _cell(key, cells.key_size, columns)
+    own = Binary("-", Var("q"), Var("off"))
+    row, column = _cell(own, cells.query_size, rows), _cell(key, cells.key_size, columns)
     if cells.kind == "d":
         column = Binary("-", _cell(Var("q"), cells.key_size, columns), column)
-    row = Binary("+", Binary("*", Var("h"), _count(cells.query_size, rows)), row)
-    place = Binary("+", Binary("*", row, _count(cells.key_size, columns)), column)
+    row = Binary("+", Binary("*", Var("h"), _count("m", cells.query_size, rows)), row)
+    place = Binary("+", Binary("*", row, _count("n", cells.key_size, columns)), column)
     found = Compare("==", Read(_name(choice), place), Const(1))
     return conjunction((Compare(">=", column, Const(0)), found)) if cells.kind == "d" else found
 
@@ -84,11 +86,11 @@ def _cell(position: Expr, size: int, count: int) -> Expr:
     return position if size == 1 else Binary("//", position, Const(size))
 
 
-def _count(size: int, count: int) -> Expr:
-    """How many cells there are, in a kernel for all lengths."""
+def _count(tokens: str, size: int, count: int) -> Expr:
+    """How many cells there are of the queries at hand (m) or of all keys (n), in a kernel for all lengths."""
     if count == 1:
         return Const(1)
-    return Var("n") if size == 1 else Binary("//", Binary("+", Var("n"), Const(size - 1)), Const(size))
+    return Var(tokens) if size == 1 else Binary("//", Binary("+", Var(tokens), Const(size - 1)), Const(size))
 
 
 def place_of(order: str) -> Read:

@@ -1,7 +1,7 @@
 """Chosen cells to the tile lists of an attention kernel, on the device that chose them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,17 +15,75 @@ from .tables import gather, tile_lists
 
 
 @dataclass(frozen=True, slots=True)
+class Band:
+    """The queries at hand, tokens `first` to before `end`; `first` begins a cell of each choice and a tile."""
+
+    first: int
+    end: int
+
+    @property
+    def count(self) -> int:
+        """How many queries there are."""
+        return self.end - self.first
+
+
+@dataclass(frozen=True, slots=True)
 class Cells:
-    """What one choice kept, [B, H, query cells, key cells], and how many tokens its cells have.
+    """What one choice kept, [B, H, query cells, key cells], and how many tokens its cells have; by key/value head
+    where the heads of a group keep the same.
 
     One row where all queries share the choice: then `query_size` is n or more. Kind "k": cells of keys. "p": cells of
-    places, `key_size` places each. "d": cell c is the pairs with q // key_size - k // key_size == c.
+    places, `key_size` places each. "d": cell c is the pairs with q // key_size - k // key_size == c. The first row is
+    that of query `first`.
     """
 
     kept: torch.Tensor
     query_size: int
     key_size: int
     kind: Literal["k", "d", "p"] = "k"
+    first: int = 0
+
+    def part(self, band: Band) -> "Cells":
+        """The rows of some queries; a row that all share serves any."""
+        return (
+            self if self.kept.shape[2] == 1 else replace(self, kept=self.kept[:, :, self.rows(band)], first=band.first)
+        )
+
+    def rows(self, band: Band) -> slice:
+        """Where the rows of some queries are."""
+        start, end = band.first - self.first, band.end - self.first
+        return slice(start // self.query_size, -(-end // self.query_size))
+
+    def by_head(self, heads: int) -> "Cells":
+        """The same with a row of cells for each head."""
+        each = heads // self.kept.shape[1]
+        return self if each == 1 else replace(self, kept=self.kept.repeat_interleave(each, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Cells kept for later, a bit for each of `count` cells of keys."""
+
+    bits: torch.Tensor
+    count: int
+    cells: Cells
+
+    def part(self, band: Band) -> Cells:
+        """The cells of some queries."""
+        shared = self.bits.shape[2] == 1
+        bits = self.bits if shared else self.bits[:, :, self.cells.rows(band)]
+        kept = (bits[..., None] >> torch.arange(8, device=bits.device, dtype=torch.uint8) & 1).bool()
+        kept = kept.flatten(-2)[..., : self.count]
+        return replace(self.cells, kept=kept, first=self.cells.first if shared else band.first)
+
+
+def packed(cells: Cells) -> Packed:
+    """Cells in an eighth of their bytes."""
+    kept = torch.nn.functional.pad(cells.kept, (0, -cells.kept.shape[3] % 8)).unflatten(-1, (-1, 8))
+    bits = kept[..., 0].to(torch.uint8)
+    for place in range(1, 8):
+        bits |= kept[..., place].to(torch.uint8) << place
+    return Packed(bits, cells.kept.shape[3], replace(cells, kept=cells.kept.new_empty(0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,42 +119,43 @@ def static_tiles(
     return Tiles(touched, filled)
 
 
-def tiles_of(cells: Cells, tiling: Tiling, n: int) -> Tiles:
+def tiles_of(cells: Cells, tiling: Tiling, band: Band, n: int) -> Tiles:
     """Tiles in which a choice kept some cell, and those of which it kept all; of places, tiles of places."""
-    rows = _along(Tiles(cells.kept, cells.kept), 2, cells.query_size, tiling.block_m, n)
+    rows = _along(Tiles(cells.kept, cells.kept), 2, cells.query_size, tiling.block_m, band.count)
     if cells.kind == "d":
-        return _tiles_of_distances(rows, cells.key_size, tiling, n)
+        return _tiles_of_distances(rows, cells.key_size, tiling, band, n)
     return _along(rows, 3, cells.key_size, tiling.block_n, n)
 
 
 def _along(found: Tiles, axis: int, cell: int, tile: int, n: int) -> Tiles:
-    """Cells of one axis made tiles."""
+    """Cells of `n` tokens of one axis made tiles."""
     touched, full = found.touched, found.full
     count = -(-n // tile)
-    first = torch.arange(count, device=touched.device) * tile // cell
-    last = (torch.arange(1, count + 1, device=touched.device) * tile).clamp(max=n).sub(1) // cell
-    if cell == tile:
-        return found
-    if cell >= n:
+    if touched.shape[axis] == 1:
         sizes = [count if a == axis else -1 for a in range(4)]
         return Tiles(touched.expand(sizes), full.expand(sizes))
+    if cell == tile:
+        return found
+    first = torch.arange(count, device=touched.device) * tile // cell
     if cell % tile == 0:
         return Tiles(touched.index_select(axis, first), full.index_select(axis, first))
+    last = (torch.arange(1, count + 1, device=touched.device) * tile).clamp(max=n).sub(1) // cell
     size = (last + 1 - first).view([-1 if a == axis else 1 for a in range(4)])
     return Tiles(_counted(touched, axis, first, last) > 0, _counted(full, axis, first, last) == size)
 
 
-def _tiles_of_distances(rows: Tiles, size: int, tiling: Tiling, n: int) -> Tiles:
+def _tiles_of_distances(rows: Tiles, size: int, tiling: Tiling, band: Band, n: int) -> Tiles:
     """Tiles with a chosen distance, and those of which all are: a tile has every distance between its corners'."""
     device = rows.touched.device
-    q, k = (torch.arange(0, n, tile, device=device) for tile in (tiling.block_m, tiling.block_n))
+    q = torch.arange(band.first, band.end, tiling.block_m, device=device)
+    k = torch.arange(0, n, tiling.block_n, device=device)
     low = (q // size)[:, None] - (k + tiling.block_n).clamp(max=n).sub(1) // size
-    high = (q + tiling.block_m).clamp(max=n).sub(1)[:, None] // size - k // size
+    high = (q + tiling.block_m).clamp(max=band.end).sub(1)[:, None] // size - k // size
 
     def counted(kept: torch.Tensor) -> torch.Tensor:
         sums = torch.nn.functional.pad(kept[:, :, : rows_of(kept)].cumsum(-1, dtype=torch.int32), (1, 0))
         sums = sums.expand(-1, -1, len(q), -1)
-        before, until = (x.clamp(min=0).expand(*sums.shape[:3], -1) for x in (low, high + 1))
+        before, until = (x.clamp(0, kept.shape[3]).expand(*sums.shape[:3], -1) for x in (low, high + 1))
         return sums.gather(-1, until) - sums.gather(-1, before)
 
     def rows_of(kept: torch.Tensor) -> int:

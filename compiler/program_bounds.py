@@ -8,8 +8,9 @@ from typing import assert_never
 
 import numpy as np
 
-from .evaluate import number, truth
+from .evaluate import number
 from .expand import NUMPY, Ints
+from .intervals import Interval, verdict
 from .ir import Binary, Clause, Compare, Const, Expr, Formula, Mask, Truth, Var, conjunction
 from .measure import CAUSAL, Amount, census, conjuncts
 from .pipeline import make_plan
@@ -124,6 +125,13 @@ def forced(choice: Choice, program: Program) -> Formula:
             assert_never(choice)
 
 
+def most_keys(choice: Choice, program: Program, n: int, m: int) -> int | None:
+    """The most keys that a choice keeps for one cell of queries, what is forced included; None where scores decide."""
+    causal = any(CAUSAL in conjuncts(c.formula) for c in program.limits.clauses if c.kind == "require")
+    found = _bound(choice, program, n, m, causal)
+    return None if found.beyond else found.keys
+
+
 def _bound(choice: Choice, program: Program, n: int, m: int, causal: bool) -> Bound:
     axes = axes_of(program)
     query, key = (axes[name] if name else Axis("", "", n) for name in (choice.query, choice.key))
@@ -189,15 +197,19 @@ def _within_budget(choice: Chosen, cells: int | None, program: Program, n: int, 
     rows = -(-n // axes[choice.query].size) if choice.query else 1
     columns = -(-n // axes[choice.key].size)
     known = {choice.query, choice.key, "n", "m"}
-    if cells is None or choice.joint or rows * columns > MOST_CELLS or variables(counting) - known or reads(counting):
+    if cells is None or choice.joint or variables(counting) - known or reads(counting):
         return False
-    row, column = np.arange(rows)[:, None], np.arange(columns)
-    values = {choice.query or "": row, choice.key: column, "n": n, "m": m}
-    met = np.broadcast_to(truth(counting, values, {}, NUMPY), (rows, columns))
+    # Of many rows some are looked at together, by bounds.
+    step = -(-rows * columns // MOST_CELLS)
+    first, column = np.arange(0, rows, step)[:, None], np.arange(columns)
+    last = np.minimum(first + step, rows) - 1
+    boxes = {choice.query or "": Interval(first, last), choice.key: Interval(column, column)}
+    boxes |= {name: Interval(value, value) for name, value in (("n", n), ("m", m))}
+    met = np.broadcast_to(np.asarray(verdict(counting, boxes, {}, NUMPY).may, dtype=bool), (len(first), columns))
     if causal and not axes[choice.key].order:
         # A cell that begins after the last of the queries is no candidate; neither is a distance past the first key.
-        last = np.minimum(n, (row + 1) * axes[choice.query].size) - 1 if choice.query else n - 1
-        met = met & (column * axes[choice.key].size <= last)
+        end = np.minimum(n, (last + 1) * axes[choice.query].size) if choice.query else n
+        met = met & (column * axes[choice.key].size < end)
     return int(met.sum(1).max(initial=0)) <= cells
 
 

@@ -8,13 +8,14 @@ import torch
 import weft
 from weft.codegen.reference import attend_dense
 from weft.codegen.search import TORCH
-from weft.codegen.select_tiles import Cells, Places
+from weft.codegen.select_tiles import Band, Cells, Places
 from weft.compiler.evaluate import truth
 from weft.compiler.ir import Clause, Compare, Const, Formula, Mask, Not, Var, disjunction
 from weft.compiler.plan import Shape
-from weft.compiler.selection import Number, Order, Program
+from weft.compiler.selection import Axis, Number, Order, Program
 from weft.selection import Job
-from weft.selection_tiles import attend
+from weft.selection_bands import attend, given
+from weft.selection_tiles import Query
 
 CAUSAL = Compare("<=", Var("k"), Var("q"))
 FIRST = Compare("<", Var("k"), Const(4))
@@ -39,9 +40,17 @@ class Case:
         limits = Mask("p", tuple(Clause("require", formula, "limit") for formula in self.limits))
         orders = (Order("p", Number(0.0), self.within),) if self.places else ()
         keeps = tuple(Clause("keep", formula, "keep") for formula in self.keeps)
-        program = Program("p", (), (), (), limits, keeps, (), orders)
+        coarse = {one.query_size for one in self.cells if one.kept.shape[2] > 1}
+        axes = tuple(Axis(f"I{size}", "q", size) for size in sorted(coarse))
+        program = Program("p", axes, (), (), limits, keeps, (), orders)
         shape = Shape(True, self.heads, self.groups)
-        return Job(weft.load("pattern p { causal }"), program, shape, self.n, torch.device(device), {}, self.n)
+        return Job(
+            weft.load("pattern p { causal }"), program, shape, self.n, torch.device(device), {}, self.n, self.batch
+        )
+
+    def query(self) -> Query:
+        """All queries at once."""
+        return Query(self.job(), Band(0, self.n), self.cells, (None,) * len(self.cells), self.places)
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator().manual_seed(self.n)
@@ -53,7 +62,7 @@ class Case:
         """Every pair that is kept, [B, H, n, n]."""
         out = torch.stack([self.static(self.keeps, b) for b in range(self.batch)])
         for cells in self.cells:
-            out = out | pairs(cells, self.places, self.n)
+            out = out | pairs(cells.by_head(self.heads), self.places, self.n)
         return out & torch.stack([~self.static(tuple(Not(f) for f in self.limits), b) for b in range(self.batch)])
 
     def static(self, formulas: Sequence[Formula], b: int) -> torch.Tensor:
@@ -71,7 +80,7 @@ class Case:
         q, k, v = (x.to(device) for x in self.tensors())
         cells = [replace(one, kept=one.kept.to(device)) for one in self.cells]
         places = Places(self.places.key_of.to(device), self.places.place_of.to(device)) if self.places else None
-        out, lse = attend(self.job(device), cells, q, k, v, 0.3, backend, False, places)()
+        out, lse = attend(self.job(device), given(cells), [None] * len(cells), q, k, v, 0.3, backend, False, places)
         right, sums = attend_dense(q, k, v, self.kept().to(device), 0.3)
         torch.testing.assert_close(out, right, rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(lse, sums, rtol=tolerance, atol=tolerance)

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.gather_case import CAUSAL, FIRST, Case, pairs, shuffled, some
-from weft import selection_grouped
+from weft import selection_bands, selection_setting
 from weft.codegen import columns as columns_module
 from weft.codegen.list_tiles import combine
 from weft.codegen.select_plan import place_of
-from weft.codegen.select_tiles import Cells, aligned, tiles_of
+from weft.codegen.select_tiles import Band, Cells, aligned, packed, tiles_of
 from weft.compiler.ir import Binary, Compare, Const, Not, Read, Var
 from weft.compiler.plan import Tiling
-from weft.selection_grouped import agree
+from weft.selection_setting import agree
 from weft.selection_tiles import work_of
 
 NEAR = Compare("<", Binary("-", Var("q"), Var("k")), Const(30))
@@ -42,8 +42,8 @@ def test_columns(size: tuple[int, int, int, int], backend: str, choice: str) -> 
         Case(n, heads, groups, batch, tuple(cells)).check(backend, 1e-5)
     for cells in ((singles[0], tiles), (singles[0], singles[1]), (singles[2], tiles, singles[3]), (empty,)):
         case = Case(n, heads, groups, batch, cells, keeps=(FIRST, NEAR))
-        work = work_of(case.job(), list(cells), Tiling(64, 64))
-        assert (work.columns is not None) == (choice == "gathered" and n > 64 and len(cells) > 1)
+        for gather in (False, True):
+            assert (work_of(case.query(), Tiling(64, 64), gather).columns is not None) == gather
         case.check(backend, 1e-5)
 
 
@@ -73,7 +73,7 @@ def test_distances(size: tuple[int, int, int, int], backend: str) -> None:
 def test_distances_to_tiles(n: int, query: int, size: int, block: int, seed: int) -> None:
     """Tiles with a pair are touched, full ones have all; where tiles are inside cells, both exactly."""
     cells, tiling = some((1, 1, n), query, size, 0.4, "d", seed), Tiling(16, block)
-    kept, found = pairs(cells, None, n)[0, 0], tiles_of(cells, tiling, n)
+    kept, found = pairs(cells, None, n)[0, 0], tiles_of(cells, tiling, Band(0, n), n)
     exact = aligned([cells], tiling, n) or cells.kept.shape[2] == 1
     for i in range(-(-n // 16)):
         for j in range(-(-n // block)):
@@ -122,7 +122,7 @@ def test_places_far_from_what_is_chosen_are_not_visited() -> None:
     n, places = 512, shuffled(1, 1, 512, 64)
     none = Cells(torch.zeros(1, 1, 8, 16, dtype=torch.bool), 64, 32, "p")
     case = Case(n, 1, 1, 1, (none,), keeps=(OWN, cell_of(0, 32)), places=places, within=64)
-    found = combine(work_of(case.job(), [none], Tiling(32, 32), places).tiles).touched[0, 0]
+    found = combine(work_of(case.query(), Tiling(32, 32), False).tiles).touched[0, 0]
     first = int(places.place_of[0, 0, 0]) // 32
     for i in range(16):
         near = {i // 2 * 2, i // 2 * 2 + 1, first}
@@ -133,14 +133,46 @@ def test_places_far_from_what_is_chosen_are_not_visited() -> None:
 @pytest.mark.parametrize(("heads", "groups"), [(4, 2), (4, 1), (2, 2), (6, 2)])
 def test_queries_that_choose_alone(heads: int, groups: int, fewest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads of a group share a tile where they agree and are a power of two; tiles of 16 rows, or large ones."""
-    monkeypatch.setattr(selection_grouped, "FEWEST_ROWS", fewest)
+    monkeypatch.setattr(selection_setting, "FEWEST_ROWS", fewest)
     n, group = 67, heads // groups
     shape = (2, groups, n)
-    for made in ([some(shape, 1, 16, 0.1), some(shape, 16, 1, 0.02)], [some(shape, 3, 5, 0.1)]):
-        cells = tuple(replace(one, kept=one.kept.repeat_interleave(group, 1)) for one in made)
+    for cells in ((some(shape, 1, 16, 0.1), some(shape, 16, 1, 0.02)), (some(shape, 3, 5, 0.1),)):
         case = Case(n, heads, groups, 2, cells, keeps=(FIRST,))
-        assert agree(case.job(), list(cells)) == (group in (2, 4))
+        assert agree(case.job(), cells) == (group in (2, 4))
         case.check("triton", 1e-5)
     odd = Case(n, heads, groups, 2, (some((2, heads, n), 1, 8, 0.1),))
-    assert not agree(odd.job(), list(odd.cells))
+    assert not agree(odd.job(), odd.cells)
     odd.check("triton", 1e-5)
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists for as few queries at once as may be."""
+    monkeypatch.setattr(selection_bands, "LIST_BYTES", 1)
+    monkeypatch.setattr(selection_bands, "LIST_SHARE", 1 << 60)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.usefixtures("narrow")
+def test_bands_of_queries(backend: str, choice: str) -> None:
+    """Every kind of cells, lists and places, a hundred queries and more at once."""
+    shape, places = (2, 4, 300), shuffled(2, 4, 300, 64)
+    single, shared, own = some(shape, 64, 1, 0.05), some(shape, 300, 1, 0.05), some((2, 2, 300), 1, 8, 0.1)
+    tiles, slashes, odd = some(shape, 64, 32, 0.3), some(shape, 32, 16, 0.3, "d"), some(shape, 16, 24, 0.2)
+    for cells in ((tiles,), (single, shared, tiles), (own,), (own, some((2, 2, 300), 16, 1, 0.02)), (slashes, odd)):
+        Case(300, 4, 2, 2, cells, keeps=(NEAR,)).check(backend, 1e-5)
+        Case(300, 4, 2, 2, cells).check(backend, 1e-5)
+    cells = (some(shape, 64, 32, 0.3, "p"), shared)
+    Case(300, 4, 2, 2, cells, keeps=(OWN, cell_of(0, 32)), places=places, within=64).check(backend, 1e-5)
+
+
+@given(st.integers(1, 4), st.integers(1, 40), st.integers(1, 33), st.integers(0, 99))
+def test_packed_cells(rows: int, columns: int, size: int, seed: int) -> None:
+    """Bits are the cells again, for any band."""
+    generator = torch.Generator().manual_seed(seed)
+    kept = torch.rand(2, 3, rows, columns, generator=generator) < 0.5
+    cells = Cells(kept, size, 1, first=size)
+    for first in range(rows):
+        found = packed(cells).part(Band(size * (1 + first), size * (1 + rows)))
+        assert torch.equal(found.kept, kept[:, :, first if rows > 1 else 0 :])
+        assert found.key_size == 1 and found.query_size == size

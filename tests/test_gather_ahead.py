@@ -12,14 +12,12 @@ import json, subprocess, sys, tempfile
 from pathlib import Path
 from triton.backends import nvidia
 from tests.gather_case import Case, FIRST, shuffled, some
-from weft.codegen import columns
 from weft.codegen.ahead import compile_kernel, parse_target
 from weft.codegen.configure import portable
 from weft.codegen.forward import Kernel
 from weft.compiler.plan import Tiling
 from weft.selection_tiles import work_of
 
-columns.GATHER_COST = 0.0
 shape, places = (1, 2, 512), shuffled(1, 2, 512, 256)
 single, blocks = some(shape, 512, 1, 0.05), some(shape, 128, 128, 0.5, "p")
 cases = {
@@ -33,7 +31,7 @@ dump = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
 out = {}
 for name, case in cases.items():
     config = portable(90, "bf16", 128, 512, False)
-    work = work_of(case.job(), list(case.cells), Tiling(config.block_m, config.block_n), case.places)
+    work = work_of(case.query(), Tiling(config.block_m, config.block_n), "columns" in name)
     kernel = Kernel(work.plan, config, "bf16", 128, tuple(work.batched))
     code = compile_kernel(kernel, parse_target("sm90"), 2, 1).asm["cubin"]
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:

@@ -1,12 +1,10 @@
 """Gathered keys on a GPU: single ones, chosen distances, places of an order, queries that choose alone."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from tests.gather_case import FIRST, Case, shuffled, some
-from weft import selection_grouped
+from weft import selection_setting
 from weft.codegen import columns as columns_module
 
 pytestmark = pytest.mark.gpu
@@ -33,7 +31,6 @@ def test_gathered_keys(n: int, dtype: torch.dtype, cost: float, monkeypatch: pyt
 @pytest.mark.parametrize("heads", [2, 8, 32])
 def test_queries_that_choose_alone(heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads of a group in one tile: 16 rows, or 32."""
-    monkeypatch.setattr(selection_grouped, "FEWEST_ROWS", 1)
-    for made in (some((2, 1, 700), 1, 64, 0.1), some((2, 1, 700), 1, 1, 0.01)):
-        shared = replace(made, kept=made.kept.repeat_interleave(heads, 1))
+    monkeypatch.setattr(selection_setting, "FEWEST_ROWS", 1)
+    for shared in (some((2, 1, 700), 1, 64, 0.1), some((2, 1, 700), 1, 1, 0.01)):
         Case(700, heads, 1, 2, (shared,), dtype=torch.bfloat16).check("gpu", 2e-2, "cuda")

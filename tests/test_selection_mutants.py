@@ -23,13 +23,13 @@ from tests.conftest import HAS_GPU
 from tests.gather_case import FIRST, Case, shuffled, some
 from tests.oracle import assert_close, guarded, poisoned
 from tests.test_gather import NEAR, cell_of
-from weft import selection_grouped
+from weft import selection_setting
 from weft.codegen import columns, launch, list_tiles, list_tiles_kernel, rank, rank_kernel, weigh_fused_kernel
 from weft.codegen.cache import store
 from weft.codegen.forward import Kernel
 from weft.codegen.list_tiles import lists_by_kernel
 from weft.codegen.weigh_fused import Affine, Fold, Ratios, Weighing
-from weft.selection_tiles import attend
+from weft.selection_bands import attend, given
 
 pytestmark = pytest.mark.skipif(HAS_GPU, reason="faulty kernels run in the interpreter, where they do no harm")
 
@@ -64,8 +64,7 @@ def columns_case(batch: int = 2, **rest: Any) -> Case:
 
 def packed_case() -> Case:
     made = (some((1, 2, 37), 1, 8, 0.2), some((1, 2, 37), 16, 1, 0.1))
-    both = tuple(replace(one, kept=one.kept.repeat_interleave(2, 1)) for one in made)
-    return Case(37, 4, 2, 1, both, keeps=(FIRST,))
+    return Case(37, 4, 2, 1, made, keeps=(FIRST,))
 
 
 def places_case() -> Case:
@@ -165,9 +164,11 @@ def check(subject: str) -> None:
     """NaN around all that may be read; keys gathered whatever it costs."""
     case = SUBJECTS[subject]()
     q, k, v = map(guarded, case.tensors())
-    fewest = mock.patch.object(selection_grouped, "FEWEST_ROWS", 1 if subject == "packed" else 1 << 30)
+    fewest = mock.patch.object(selection_setting, "FEWEST_ROWS", 1 if subject == "packed" else 1 << 30)
     with fewest, mock.patch.object(columns, "GATHER_COST", 0.0), poisoned():
-        got = attend(case.job(), list(case.cells), q, k, v, 0.3, "triton", False, case.places)()
+        got = attend(
+            case.job(), given(case.cells), [None] * len(case.cells), q, k, v, 0.3, "triton", False, case.places
+        )
     assert_close(got, q, k, v, case.kept().numpy(), 0.3)
 
 
@@ -235,7 +236,7 @@ def check_rule(rule: str) -> None:
 def check_lists() -> None:
     """Limits that all heads share; rows of several steps."""
     with mock.patch.object(list_tiles, "STEP", 8):
-        of_selection.test_lists(lists_by_kernel, (1, 4, 9), 1)
+        of_selection.test_lists(lambda found: lists_by_kernel(found, 300), (1, 4, 9), 1)
 
 
 def weighings() -> dict[str, Weighing]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from .compiler.dense_only import only_densely
 from .compiler.ir import Binary, Clause, Compare, Const, Expr, Truth, Var
 from .compiler.plan import Shape, Tiling
-from .compiler.selection import Axis, Program
+from .compiler.program_bounds import most_keys
+from .compiler.selection import Program
 from .compiler.walk import rewrite, substitute
 from .tensors import TensorError, host_inputs
 
@@ -73,67 +74,36 @@ def job_of(pattern: Pattern, program: Program, q: torch.Tensor, k: torch.Tensor,
 
 def with_all_queries(job: Job) -> Job:
     """The job where all tokens ask, of which those before the last m keep nothing."""
-    if job.m == job.n:
-        return job
 
     def known(expr: Expr) -> Expr:
-        return substitute(expr, "m", Const(job.m))
+        return substitute(expr, "m", Var("n") if job.m == job.n else Const(job.m))
 
     def all_of(clauses: tuple[Clause, ...]) -> tuple[Clause, ...]:
         return tuple(replace(clause, formula=rewrite(clause.formula, known)) for clause in clauses)
 
     asking = Compare(">=", Var("q"), Binary("-", Var("n"), Const(job.m)))
     asks = Clause("require", asking, "queries are the last tokens")
-    limits = replace(job.program.limits, clauses=(*all_of(job.program.limits.clauses), asks))
+    clauses = all_of(job.program.limits.clauses)
+    limits = replace(job.program.limits, clauses=clauses if job.m == job.n else (*clauses, asks))
     return replace(job, program=replace(job.program, limits=limits, keeps=all_of(job.program.keeps)), m=job.n)
 
 
 def select(
     job: Job, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, inputs: Mapping[str, Any]
 ) -> list[Cells]:
-    """What each choice of a pattern keeps for these tensors."""
+    """What each choice of a pattern keeps for these tensors, for each head."""
     return select_places(job, q, k, v, scale, inputs)[0]
 
 
 def select_places(
     job: Job, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, inputs: Mapping[str, Any]
 ) -> tuple[list[Cells], Places | None]:
-    """What each choice of a pattern keeps for these tensors, and where its order puts keys."""
-    from .codegen.orders import placed
-    from .codegen.scores import call_of
-    from .codegen.select import chosen_cells, keep, map_bytes
-    from .codegen.select_plan import without_orders
-    from .codegen.select_tiles import Cells, Places
+    """What each choice of a pattern keeps for these tensors, for each head, and where its order puts keys."""
+    from .codegen.select_tiles import Band
+    from .selection_choose import choosing
 
-    program, every = job.program, with_all_queries(job)
-    # A drop takes pairs away from what is kept, not cells from what is ranked, and what is required reads no order.
-    required = tuple(clause for clause in every.program.limits.clauses if clause.kind == "require")
-    every = replace(every, program=without_orders(every.program))
-    room = map_bytes()
-    key = ("selection", program, q.shape, k.shape, q.dtype, room, q.device)
-    call = call_of(
-        program,
-        q,
-        k,
-        v,
-        scale,
-        givens(job.pattern, program, q, inputs, job.n),
-        tables=tables(job),
-        map_bytes=room,
-        tiles=lambda query, cell: every.tiles(required, Tiling(query, cell)).touched,
-        chooser=keep,
-        memory={} if job.statics else job.pattern.remember(key, dict),
-    )
-    call = placed(call)
-    axes = {axis.name: axis for axis in program.axes}
-    out: list[Cells] = []
-    for choice in program.choices:
-        axis = axes[choice.key] if choice.key else Axis("", "k", job.n)
-        kind = "p" if axis.order else "d" if axis.side == "d" else "k"
-        query = axes[choice.query].size if choice.query else job.n
-        out.append(Cells(chosen_cells(choice, call), query, axis.size, kind))
-    found = next((Places(x.key_of.flatten(1, 2), x.place_of.flatten(1, 2)) for x in call.orders.values()), None)
-    return out, found
+    found = choosing(job, q, k, v, scale, inputs)
+    return [one.by_head(job.shape.heads) for one in found.cells(Band(0, job.n))], found.places
 
 
 def tables(job: Job) -> dict[str, torch.Tensor]:
@@ -196,6 +166,9 @@ def attention_by_selection(
     """The output and the log-sum-exp of one call; `backend` is "gpu", "triton", "hopper", "cpu" or "reference"."""
     import torch
 
+    from .selection_bands import attend
+    from .selection_choose import choosing, needs_places
+
     program = pattern.program(q.shape[1], k.shape[1], *layers)
     job = job_of(pattern, program, q, k, inputs)
     reason = only_densely(program)
@@ -207,18 +180,20 @@ def attention_by_selection(
         try:
             if backend == "reference" or reason:
                 return _dense(job, q, k, v, scale, inputs)
-            cells, places = select_places(job, q, k, v, scale, inputs)
+            found = choosing(job, q, k, v, scale, inputs)
+            most = most_kept(job)
+            places = found.places if needs_places(job) else None
+            return attend(job, found.cells, most, q, k, v, scale, backend, tf32, places)
         except ValueError as error:
             raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): {error}") from error
-    from .selection_tiles import attend
 
-    before = job.n - job.m
-    q = torch.nn.functional.pad(q, (0, 0, before, 0)) if before else q
-    attention = attend(with_all_queries(job), cells, q, k, v, scale, backend, tf32, places)
-    # A boolean for each cell may be more than a twentieth of the keys and values.
-    del cells, places
-    out, lse = attention()
-    return out[:, :, before:], lse[:, :, before:]
+
+def most_kept(job: Job) -> tuple[int | None, ...]:
+    """How many keys each choice keeps at most for a cell of queries, where that is known beforehand."""
+    program, key = job.program, ("most kept", job.program, job.n, job.m)
+    return job.pattern.remember(
+        key, lambda: tuple(most_keys(choice, program, job.n, job.m) for choice in program.choices)
+    )
 
 
 def _dense(

@@ -17,8 +17,9 @@ from .compiler.dense_only import only_densely
 from .compiler.evaluate import truth
 from .compiler.ir import Clause, Mask
 from .compiler.selection import Arithmetic, Axis, Choice, Chosen, Number, Program, Term, Threshold
-from .selection import MOST_DENSE, Job, givens, job_of, select_places, tables, with_all_queries
-from .selection_tiles import attend
+from .selection import MOST_DENSE, Job, givens, job_of, most_kept, select_places, tables
+from .selection_bands import attend, given
+from .selection_choose import needs_places
 from .tensors import TensorError
 
 if TYPE_CHECKING:
@@ -117,15 +118,14 @@ def cost(kept: Kept) -> tuple[float, float]:
     """The seconds of choosing and of attending, medians of a few."""
     job, tensors, cells, pairs = kept.job, kept.tensors, list(kept.cells), kept.pairs
     q, k, v, scale = tensors.q, tensors.k, tensors.v, tensors.scale
-    backend, before = "gpu" if q.is_cuda else "cpu", tensors.n - q.shape[2]
-    padded, every = torch.nn.functional.pad(q, (0, 0, before, 0)), with_all_queries(job)
+    backend, places = "gpu" if q.is_cuda else "cpu", kept.places if needs_places(job) else None
 
     def choose() -> object:
         return _chosen(job, tensors) if pairs is None else densely(job, tensors)
 
     def attending() -> object:
         if pairs is None:
-            return attend(every, cells, padded, k, v, scale, backend, False, kept.places)()
+            return attend(job, given(cells), most_kept(job), q, k, v, scale, backend, places=places)
         return attend_dense(q, k, v, pairs[0], scale)
 
     return timed(choose, q.is_cuda), timed(attending, q.is_cuda)

@@ -1,0 +1,230 @@
+"""Attention over chosen cells, one band of queries after another: nothing that is held grows with queries by keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .compiler.program_bounds import axes_of
+from .selection import with_all_queries
+from .selection_setting import Setting, Target, setting_of
+from .selection_tiles import Query, Work, row_tiles, work_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from .codegen.select_tiles import Band, Cells, Places
+    from .selection import Job
+
+# Bytes of what is chosen at once, and of the lists of tiles and of single keys: so many, or a share of K and V.
+CHOSEN_BYTES, CHOSEN_SHARE = 1 << 26, 32
+LIST_BYTES, LIST_SHARE = 1 << 23, 32
+COLUMN_BYTES = 1 << 26
+# Query tiles of a band begin at multiples of this many tokens, which all kernels' do.
+BLOCK = 128
+
+# What each choice keeps for some queries.
+Source = Callable[["Band"], Sequence["Cells"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One call: all tokens ask in `job`, those before the last `m` for nothing; q, k and v as the kernels take them."""
+
+    job: Job
+    source: Source
+    most: tuple[int | None, ...]
+    places: Places | None
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    scale: float
+    backend: str
+    tf32: bool
+
+    @property
+    def m(self) -> int:
+        """Queries, which are the last tokens."""
+        return self.q.shape[2]
+
+    @property
+    def held(self) -> int:
+        """Bytes of K and V."""
+        return 2 * self.k.numel() * self.k.element_size()
+
+
+def given(cells: Sequence[Cells]) -> Source:
+    """Cells that are known for all queries."""
+    return lambda band: [one.part(band) for one in cells]
+
+
+def attend(
+    job: Job,
+    source: Source,
+    most: Sequence[int | None],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float,
+    backend: str,
+    tf32: bool = False,
+    places: Places | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output and the log-sum-exp `[B, H, m]` of attention over cells; `backend` is "gpu", "triton", "hopper" or
+    "cpu".
+
+    `places` is the order that tiles of keys follow, if any; `most`, how many keys each choice keeps at most for a cell
+    of queries.
+    """
+    import torch
+
+    if backend != "cpu":
+        if scale <= 0:
+            # The kernels take the largest score before scaling, which needs a positive scale.
+            q, scale = q * (-1.0 if scale < 0 else 0.0), -scale or 1.0
+        q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    call = Attention(with_all_queries(job), source, tuple(most), places, q, k, v, scale, backend, tf32)
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    out: torch.Tensor | None = None
+    sums: torch.Tensor | None = None
+    for span in _spans(call):
+        for query, setting in _queries(call, span):
+            if out is None or sums is None:
+                # What is chosen is larger than what is kept of it: the output comes after.
+                out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+                sums = torch.empty(q.shape[:3], dtype=exact, device=q.device)
+            _attend(call, query, setting, out, sums)
+    assert out is not None and sums is not None
+    return out, sums
+
+
+def _spans(call: Attention) -> Iterator[Band]:
+    """Queries to choose for at once: where all cells of queries begin, and as many as there is room for."""
+    from .codegen.select_tiles import Band
+
+    job, step = call.job, _stride(call.job)
+    axes = axes_of(job.program)
+    # Numbers of cells for one query.
+    each = sum(
+        -(-job.n // axes[choice.key].size if choice.key else 1) / axes[choice.query].size
+        for choice in job.program.choices
+        if choice.query
+    )
+    room = max(CHOSEN_BYTES, call.held // CHOSEN_SHARE) * (8 if call.q.is_cuda else 1)
+    fit = max(step, int(room / max(1.0, each * job.batch * job.shape.heads)) // step * step)
+    for first in range((job.n - call.m) // step * step, job.n, fit):
+        yield Band(first, min(job.n, first + fit))
+
+
+def _stride(job: Job) -> int:
+    """Queries after which all cells of queries begin together, and a tile; all where they never do."""
+    sizes = {axis.size for axis in job.program.axes if axis.side == "q" and not axis.last}
+    return min(math.lcm(BLOCK, *sizes), -(-job.n // BLOCK) * BLOCK)
+
+
+def _queries(call: Attention, span: Band) -> Iterator[tuple[Query, Setting]]:
+    """What was chosen for some queries, as many at once as there is room for lists of."""
+    from .codegen.select_tiles import Band, packed
+
+    cells = call.source(span)
+    setting = setting_of(call.job, cells, call.most, _target(call))
+    job = call.job
+    if setting.config.pack > 1:
+        job = replace(job, shape=replace(job.shape, heads=job.shape.heads // setting.config.pack))
+    query = Query(job, span, tuple(cells), call.most, call.places)
+    step = max(_stride(job), room_for(query, setting, call.held) // _stride(job) * _stride(job))
+    if span.count <= step:
+        yield replace(query, cells=tuple(one.by_head(job.shape.heads) for one in cells)), setting
+        return
+    held = [packed(one) if call.q.is_cuda else one for one in cells]
+    del cells, query
+    for first in range(span.first, span.end, step):
+        band = Band(first, min(span.end, first + step))
+        some = tuple(one.part(band).by_head(job.shape.heads) for one in held)
+        yield Query(job, band, some, call.most, call.places), setting
+
+
+def _target(call: Attention) -> Target:
+    from .codegen.launch import DTYPES, architecture
+
+    qkv, ordered = (call.q, call.k, call.v), call.places is not None
+    if call.backend == "cpu":
+        return Target(qkv, "fp32", 0, "cpu", ordered)
+    return Target(qkv, DTYPES[call.q.dtype], architecture(call.q.device), call.backend, ordered)
+
+
+def room_for(query: Query, setting: Setting, held: int) -> int:
+    """How many queries the lists may be for."""
+    from .codegen.columns import list_size, longest, may_gather
+
+    job, tiling, n = query.job, setting.tiling, query.job.n
+    lanes, columns = job.batch * job.shape.heads, -(-n // tiling.block_n)
+    rest = [c for c, one in enumerate(query.cells) if not (setting.gather and may_gather(one))]
+    cells = sum(one.kept.shape[3] * -(-tiling.block_m // one.query_size) for one in query.cells)
+    # Booleans of cells and of tiles come on the way to lists.
+    row = lanes * (4 * row_tiles(query, tiling, rest) + 2 * cells + 2 * columns)
+    fit = max(LIST_BYTES, held // LIST_SHARE) // row * tiling.block_m
+    singles = [c for c in range(len(query.cells)) if c not in rest]
+    if not singles:
+        return fit
+    some = [query.cells[c] for c in singles]
+    size, _ = list_size(some, tiling.block_m, query.band.count)
+    keys = longest(some, [query.most[c] for c in singles], size, n)
+    return fit if size == query.band.count else min(fit, COLUMN_BYTES // (lanes * (4 * keys + 4 * n)) * size)
+
+
+def _attend(call: Attention, query: Query, setting: Setting, out: torch.Tensor, sums: torch.Tensor) -> None:
+    """The results of a band's queries."""
+    import torch
+
+    band, before = query.band, call.job.n - call.m
+    rows = slice(max(0, band.first - before), band.end - before)
+    missing = max(0, before - band.first)
+    q = torch.nn.functional.pad(call.q[:, :, rows], (0, 0, missing, 0)) if missing else call.q[:, :, rows]
+    work = work_of(query, setting.tiling, setting.gather)
+    run = _on_cpu if call.backend == "cpu" else _on_device
+    found, lse = run(call, work, setting, band, q, None if missing else out[:, :, rows])
+    if missing:
+        out[:, :, rows] = found[:, :, missing:]
+    sums[:, :, rows] = lse[:, :, missing:]
+
+
+def _on_cpu(
+    call: Attention, work: Work, setting: Setting, band: Band, q: torch.Tensor, out: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from .codegen.cpu import Listed, attend_listed
+    from .codegen.list_tiles import host_lists
+
+    rows: list[Mapping[str, torch.Tensor]] = [
+        work.shared | {name: table[b] for name, table in work.batched.items()} for b in range(q.shape[0])
+    ]
+    columns = work.columns
+    lists = [
+        Listed(
+            tiles,
+            replace(columns, first=columns.first[b], end=columns.end[b]) if columns else None,
+            work.key_of[b] if work.key_of is not None else None,
+            band.first,
+        )
+        for b, tiles in enumerate(host_lists(work.tiles))
+    ]
+    return attend_listed(work.plan, lists, rows, q, call.k, call.v, call.scale, out)
+
+
+def _on_device(
+    call: Attention, work: Work, setting: Setting, band: Band, q: torch.Tensor, out: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from .codegen.choose import UNEVEN_HEADS
+    from .codegen.forward import Kernel
+    from .codegen.launch import DTYPES, launcher
+    from .codegen.list_tiles import device_lists
+
+    config = replace(setting.config, side_by_side=UNEVEN_HEADS)
+    batched = tuple(work.batched) if q.shape[0] > 1 else ()
+    tables = work.shared | (work.batched if batched else {name: table[0] for name, table in work.batched.items()})
+    lists = device_lists(work.tiles, work.most)
+    lists = replace(lists, columns=work.columns, key_of=work.key_of, off=band.first)
+    kernel = Kernel(work.plan, config, DTYPES[q.dtype], q.shape[3], batched, call.tf32)
+    return launcher(kernel).run(q, call.k, call.v, call.scale, lists, tables, out)
