@@ -1,6 +1,6 @@
 """Values folded over bound names: cells inside cells, plain names, heads; pieces put together again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -76,6 +76,12 @@ def descended(body: Value, names: tuple[str, str], inner: Domain, outer: Domain)
         after = right > left
         low, high = torch.where(after, middle, low), torch.where(after, high, torch.maximum(middle, low + 1))
     return Value(seen[..., 0], tuple(around if axis == name else axis for axis in body.axes))
+
+
+def turned(value: Value, names: Collection[str]) -> Value:
+    """A value with some axes the other way around."""
+    places = [3 + place for place, axis in enumerate(value.axes) if axis in names]
+    return replace(value, tensor=value.tensor.flip(places)) if places else value
 
 
 def joined(op: str, parts: Sequence[Value]) -> Value:

@@ -28,7 +28,9 @@ from . import folds
 from .map_sizes import condition_size, footprint, inner_names, simpler, spans, tied
 from .named import Value, arithmetic, dot, together
 from .score_call import Call, by_heads, condition
-from .views import Domain, full
+from .some_groups import separate, some_groups
+from .some_groups import together as side_by_side
+from .views import Domain, affine, full
 
 Names = Mapping[str, Domain]
 Evaluate = Callable[[Term, Call, Names], Value]
@@ -46,7 +48,7 @@ def reduced(term: Reduce, call: Call, names: Names, evaluate: Evaluate, weigh: W
         value = evaluate(rest.body, call, names) if plain else reduced(rest, call, names, evaluate, weigh)
         return folds.heads(term.op, value, heads[0].group, call.q.shape[1:3])
     if term.op == "mean":
-        total = reduced(replace(term, op="sum"), call, names, evaluate, weigh)
+        total = evaluate(replace(term, op="sum"), call, names)
         held = {binder.outer for binder in term.binders if isinstance(binder, Inside)}
         if term.where is not None or any(isinstance(b, Whole) and b.name in held for b in term.binders):
             count = replace(term, op="sum", body=Number(1.0))
@@ -54,7 +56,7 @@ def reduced(term: Reduce, call: Call, names: Names, evaluate: Evaluate, weigh: W
         return arithmetic("/", total, _counts(term, call, names))
     if (found := _without_factor(term, call)) is not None:
         left, right, op = found
-        return arithmetic(op, reduced(left, call, names, evaluate, weigh), evaluate(right, call, names))
+        return arithmetic(op, evaluate(left, call, names), evaluate(right, call, names))
 
     def leaf(term: Reduce, call: Call, names: Names, inner: Names) -> Value:
         return _leaf(term, call, names, inner, evaluate, weigh)
@@ -142,7 +144,7 @@ def _pieces(
 ) -> Value:
     """The fold, cut along a free name or a plain binder where its map would be too large; `cut` narrows binders."""
     inner = {**inner_names(term.binders, call, names), **cut}
-    key = (term, tuple(names.items()), tuple(cut.items()))
+    key = (term, call.q.shape[1], tuple(names.items()), tuple(cut.items()))
     if key not in call.memory:
         call.memory[key] = _plan(term, call, names, inner)
     plan: Plan = call.memory[key]
@@ -152,6 +154,10 @@ def _pieces(
         case "runs":
             found = (leaf(term, call, names, {**inner, plan.name: part}) for part in plan.parts)
             return folds.joined(term.op, list(found))
+        case "groups":
+            calls = (some_groups(call, part.start, part.count, _small(call)) for part in plan.parts)
+            found = [_pieces(term, one, names, cut, leaf) for one in calls]
+            return side_by_side(found, [part.count for part in plan.parts])
         case "rows":
             once = _small(call)
             calls = ((replace(call, recent=dict(once)), {**names, plan.name: part}) for part in plan.parts)
@@ -172,25 +178,34 @@ def _small(call: Call) -> dict[object, Value]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A fold at once; in runs of a binder where its condition may hold; for parts of a free name, or of a binder."""
+    """A fold at once; in runs of a binder where its condition may hold; for parts of a free name, of the key/value
+    groups, or of a binder.
+    """
 
-    kind: Literal["leaf", "runs", "rows", "items"]
+    kind: Literal["leaf", "runs", "rows", "groups", "items"]
     name: str = ""
     parts: tuple[Domain, ...] = ()
 
 
 def _plan(term: Reduce, call: Call, names: Names, inner: Names) -> Plan:
-    if not _fits(term, call, names, inner):
+    needed = _needed(term, call, names, inner)
+    if needed > min(call.map_bytes, call.piece_bytes):
         fixed = tied(term.body, call)
         fixed |= {b.outer for b in term.binders if isinstance(b, Inside) and b.name in fixed}
         used = free(term) | free(term.body) | names_of(term.where or ir.Truth(True))
         rows = [name for name in names if name in used and name not in fixed and names[name].count > 1]
-        if rows:
+        groups = call.q.shape[1]
+        if rows and needed > call.map_bytes:
             name = max(rows, key=lambda x: names[x].count)
             return Plan("rows", name, _cuts(term, call, names, inner, name))
+        # Where no queries can be left out at a time, the map is all there is to hold.
+        if not rows and groups > 1 and separate(term, call):
+            step = max(1, groups * call.piece_bytes // needed)
+            parts = tuple(Domain(first, min(step, groups - first), 0) for first in range(0, groups, step))
+            return Plan("groups", "", parts)
         items = [b.name for b in term.binders if not isinstance(b, Inside | Heads) and b.name not in fixed]
         items = [name for name in items if inner[name].count > 1]
-        if items:
+        if items and needed > call.map_bytes:
             name = max(items, key=lambda x: inner[x].count)
             return Plan("items", name, _cuts(term, call, names, inner, name))
     runs = _runs(term, call, {**names, **inner}) if term.where is not None else None
@@ -206,7 +221,7 @@ def _cuts(term: Reduce, call: Call, names: Names, inner: Names, name: str) -> tu
         narrowed = {**names, name: part} if name in names else names
         within = {**inner_names(term.binders, call, narrowed), **{x: d for x, d in inner.items() if not d.within}}
         within = within if name in names else {**within, name: part}
-        if part.count == 1 or _fits(term, call, narrowed, within):
+        if part.count == 1 or _needed(term, call, narrowed, within) <= call.map_bytes:
             out.append(part)
         else:
             half = 1 << ((part.count - 1).bit_length() - 1)
@@ -214,8 +229,8 @@ def _cuts(term: Reduce, call: Call, names: Names, inner: Names, name: str) -> tu
     return tuple(out)
 
 
-def _fits(term: Reduce, call: Call, names: Names, inner: Names) -> bool:
-    """Whether the map behind a fold is small enough."""
+def _needed(term: Reduce, call: Call, names: Names, inner: Names) -> int:
+    """Bytes of the map behind a fold."""
     if _contracts(term):
         inner = {name: domain.part(domain.start, 1) for name, domain in inner.items()}
     known = {**names, **inner}
@@ -223,7 +238,7 @@ def _fits(term: Reduce, call: Call, names: Names, inner: Names) -> bool:
         name, parts = runs
         known[name] = known[name].part(parts[0].start, max(part.count for part in parts))
     size = max(footprint(term.body, call, known), condition_size(term.where, known))
-    return _bytes(size, call) <= call.map_bytes
+    return _bytes(size, call)
 
 
 def _bytes(size: int, call: Call) -> int:
@@ -266,10 +281,30 @@ def _leaf(term: Reduce, call: Call, names: Names, inner: Names, evaluate: Evalua
         if along and term.body.where is not None and _whole(along, call, names):
             binders = tuple(binder for binder in binders if binder != along)
             return _folded(replace(term, binders=binders), weigh(term.body, along, call, known), known)
+    term, turned = _forwards(term, call, names, inner)
     body = evaluate(term.body, call, known)
     if term.where is not None:
         body = _where(term.where, body, term, call, known)
-    return _folded(term, body, known)
+    return folds.turned(_folded(term, body, known), turned)
+
+
+def _forwards(term: Reduce, call: Call, names: Names, inner: Names) -> tuple[Reduce, frozenset[str]]:
+    """A fold of what is read backwards along names, as `row[t, t - d]`, as one of what is read forwards.
+
+    The free names among them, along which the result runs backwards: it is smaller than the map it is made of.
+    """
+    if not isinstance(term.body, Read) or term.where is not None:
+        return term, frozenset()
+    steps = [affine(index, {"n": call.n, "m": call.m}) or {} for index in term.body.indices]
+    around = {binder.outer for binder in term.binders if isinstance(binder, Inside)}
+    plain = {name for name in (*names, *inner) if name not in around and not (name in inner and inner[name].within)}
+    back = {x for x in plain if min((each.get(x, 0) for each in steps), default=0) < 0}
+    back -= {x for x in plain if any(each.get(x, 0) > 0 for each in steps)}
+    body: Term = term.body
+    for name in back:
+        domain = {**names, **inner}[name]
+        body = replaced(body, name, ir.Binary("-", ir.Const(2 * domain.start + domain.count - 1), ir.Var(name)))
+    return replace(term, body=body), frozenset(back - inner.keys())
 
 
 def _whole(along: Inside, call: Call, names: Names) -> bool:
