@@ -42,8 +42,9 @@ def load_file(path: str | os.PathLike[str]) -> Module:
     try:
         text = _read(named, follow=True)
     except _Unreadable as error:
-        near = [p.name for p in islice(named.parent.glob(f"*{SUFFIX}"), 200)] if named.parent.is_dir() else []
-        raise CompileError([Diagnostic(error.code, None, f"{named}: {error}", _closest(named.name, near))]) from None
+        others = () if os.path.lexists(named) else islice(named.parent.glob(f"*{SUFFIX}"), 200)
+        hint = error.hint or _closest(named.name, [p.name for p in others])
+        raise CompileError([Diagnostic(error.code, None, f"{named}: {error}", hint)]) from None
     real = Path(os.path.realpath(named))
     return _Loader(search_roots(named.parent)).top(Source(str(named), text), real)
 
@@ -63,9 +64,9 @@ def search_roots(folder: Path | None) -> tuple[Path, ...]:
 class _Unreadable(Exception):
     """Why a file cannot be read; the text never quotes the file."""
 
-    def __init__(self, reason: str, code: str = "E010") -> None:
+    def __init__(self, reason: str, code: str = "E010", hint: str = "") -> None:
         super().__init__(reason)
-        self.code = code
+        self.code, self.hint = code, hint
 
 
 def _read(path: Path, *, follow: bool) -> str:
@@ -91,7 +92,8 @@ def _read(path: Path, *, follow: bool) -> str:
     finally:
         os.close(handle)
     if status.st_size > MAX_BYTES or len(data) > MAX_BYTES:
-        raise _Unreadable(f"is larger than {MAX_BYTES // 1024} KiB", "E011")
+        hint = "patterns may stand in several files: `import lib.window`"
+        raise _Unreadable(f"is larger than {MAX_BYTES // 1024} KiB", "E011", hint)
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

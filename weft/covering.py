@@ -12,6 +12,7 @@ from .compiler.cover import Request, cover
 from .compiler.ir import Mask
 from .compiler.stack import MOST_HEADS, MOST_LAYERS, LoweredStack, claims_of, repeat
 from .compiler.walk import depends_on_head
+from .dsl.syntax import Definition
 from .pattern import Pattern
 from .stacks import Stack
 from .tensors import host_inputs
@@ -88,6 +89,7 @@ class _Reader:
     """Who wants inputs, for messages."""
 
     name: str
+    definition: Definition
     declared_inputs: tuple[str, ...]
 
 
@@ -96,6 +98,6 @@ def arrays(
 ) -> Mapping[str, Ints]:
     """The inputs that were given, checked; those that were not are left open."""
     read = {t.source: t for layer in stack.layers for one in layer for t in one.mask.tables if t.source}
-    reader = _Reader(subject.name, tuple(read))
+    reader = _Reader(subject.name, subject.definition, tuple(read))
     given = tuple(table for name, table in read.items() if name in inputs)
     return host_inputs(reader, Mask(subject.name, (), given), inputs, n, n, heads)

@@ -12,7 +12,7 @@ from .compiler.plan import Shape, Tiling
 from .compiler.program_bounds import most_keys
 from .compiler.selection import Program
 from .compiler.walk import rewrite, substitute
-from .tensors import TensorError, host_inputs
+from .tensors import TensorError, host_inputs, require_known
 
 if TYPE_CHECKING:
     import torch
@@ -60,10 +60,7 @@ def job_of(pattern: Pattern, program: Program, q: torch.Tensor, k: torch.Tensor,
     given_tables = tuple(table for table in program.limits.tables if table.kind != "order")
     read = {table.source for table in given_tables if table.source}
     known = (*(given.name for given in program.givens), *sorted(read))
-    for name in inputs:
-        if name not in known:
-            wanted = ", ".join(known) or "none"
-            raise TensorError(f"pattern `{pattern.name}` has no input `{name}` (its inputs: {wanted})")
+    require_known(pattern, inputs, known)
     given = {name: inputs[name] for name in read if name in inputs}
     statics = host_inputs(pattern, replace(program.limits, tables=given_tables), given, n, m, q.shape[1])
     if not program.keeps and not program.choices:
@@ -133,10 +130,11 @@ def givens(
     out: dict[str, torch.Tensor] = {}
     for name, given in known.items():
         wanted = [counts[axis] for axis in given.axes]
-        if name not in inputs:
-            raise TensorError(f"pattern `{pattern.name}` needs the input `{name}`: [batch, heads, {wanted}]")
-        x = inputs[name]
         tail = 1 if given.vector else 0
+        text = f"[{batch} or 1, {heads} or 1, {', '.join(map(str, wanted))}{', D' if tail else ''}]"
+        if name not in inputs:
+            raise TensorError(f"pattern `{pattern.name}` needs the input `{name}`: {text}")
+        x = inputs[name]
         right = (
             isinstance(x, torch.Tensor)
             and not x.is_complex()
@@ -145,8 +143,6 @@ def givens(
         )
         if not right or x.shape[0] not in (1, batch) or x.shape[1] not in (1, heads):
             got = list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
-            more = ", D" if tail else ""
-            text = f"[{batch} or 1, {heads} or 1, {', '.join(map(str, wanted))}{more}]"
             raise TensorError(f"pattern `{pattern.name}`: input `{name}` is {got}, wanted {text}")
         out[name] = x.to(q.device)
     return out
@@ -184,6 +180,8 @@ def attention_by_selection(
             most = most_kept(job)
             places = found.places if needs_places(job) else None
             return attend(job, found.cells, most, q, k, v, scale, backend, tf32, places)
+        except TensorError:
+            raise
         except ValueError as error:
             raise TensorError(f"pattern `{pattern.name}` ({pattern.where}): {error}") from error
 

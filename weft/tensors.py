@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .compiler.ir import Mask
+from .dsl.syntax import Definition
 
 if TYPE_CHECKING:
     import torch
@@ -30,9 +31,25 @@ class Reader(Protocol):
         ...
 
     @property
+    def definition(self) -> Definition:
+        """Its syntax."""
+        ...
+
+    @property
     def declared_inputs(self) -> tuple[str, ...]:
         """Names of the inputs it may read."""
         ...
+
+
+def require_known(pattern: Reader, given: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise TensorError for a name that is no input; parameters are given before a call."""
+    parameters = [parameter.name for parameter in pattern.definition.parameters]
+    for name in sorted(set(given).difference(known)):
+        if name in parameters:
+            value = repr(given[name]) if isinstance(given[name], int | float | str) else ".."
+            how = f"give it before the call: `pattern({name}={value})` or `weft.load(.., {name}={value})`"
+            raise TensorError(f"pattern `{pattern.name}`: `{name}` is a parameter, not an input; {how}")
+        raise TensorError(f"pattern `{pattern.name}` has no input `{name}` (its inputs: {', '.join(known) or 'none'})")
 
 
 def host_inputs(
@@ -40,15 +57,15 @@ def host_inputs(
 ) -> dict[str, np.ndarray]:
     """The inputs a mask names, as int64 arrays of the right length; raises TensorError."""
     axes = {t.source: t.axis for t in mask.tables if t.source}
-    unknown = sorted(set(inputs) - set(pattern.declared_inputs))
-    if unknown:
-        wanted = ", ".join(pattern.declared_inputs) or "none"
-        raise TensorError(f"pattern `{pattern.name}` has no input `{unknown[0]}` (its inputs: {wanted})")
+    require_known(pattern, inputs, pattern.declared_inputs)
     lengths = {"token": n, "key": n, "query": m, "head": heads}
     out: dict[str, np.ndarray] = {}
     for name, axis in axes.items():
+        shapes = [(lengths[axis],)] + ([(batch, lengths[axis])] if batch is not None else [])
+        wanted = " or ".join(str(list(s)) for s in shapes)
         if name not in inputs:
-            raise TensorError(f"pattern `{pattern.name}` needs the input `{name}`: integers, one for each {axis}")
+            what = f"integers, one for each {axis}, {wanted}"
+            raise TensorError(f"pattern `{pattern.name}` needs the input `{name}`: {what}")
         value = inputs[name]
         try:
             array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
@@ -56,9 +73,7 @@ def host_inputs(
             raise TensorError(f"pattern `{pattern.name}`: input `{name}` is ragged: {error}") from error
         if array.dtype.kind not in "iub":
             raise TensorError(f"pattern `{pattern.name}`: input `{name}` must be integers, not {array.dtype}")
-        shapes = [(lengths[axis],)] + ([(batch, lengths[axis])] if batch is not None else [])
         if array.shape not in shapes:
-            wanted = " or ".join(str(list(s)) for s in shapes)
             raise TensorError(f"pattern `{pattern.name}`: input `{name}` is {list(array.shape)}, wanted {wanted}")
         if array.size and (array.max() >= 2**31 or array.min() < -(2**31)):
             raise TensorError(f"pattern `{pattern.name}`: input `{name}` leaves 32 bits")
