@@ -34,6 +34,7 @@ from ..compiler.selection import (
 )
 from ..compiler.walk import variables as names_of
 from .diagonals import diagonal
+from .map_call import mapped
 from .map_sizes import reach, simpler, tied
 from .named import Value, arithmetic, dot, sliced
 from .reductions import reduced
@@ -109,18 +110,21 @@ def evaluate(term: Term, call: Call, names: Names) -> Value:
         case Read(name, indices):
             return _read(name, indices, call, names)
         case Arithmetic(op, left, right):
+            if (found := mapped(term, call, names, evaluate)) is not None:
+                return found
             return arithmetic(op, evaluate(left, call, names), evaluate(right, call, names))
         case Apply(function, operand):
-            return _applied(function, evaluate(operand, call, names))
+            found = mapped(term, call, names, evaluate)
+            return _applied(function, evaluate(operand, call, names)) if found is None else found
         case Slice(operand, first, last):
             return sliced(evaluate(operand, call, names), first, last)
         case Dot(left, right):
             return dot(evaluate(left, call, names), evaluate(right, call, names), ())
         case Reduce():
-            found = fused(term, call, names, evaluate)
+            found = fused(term, call, names, evaluate) or mapped(term, call, names, evaluate)
             return reduced(term, call, names, evaluate, _weights) if found is None else found
         case Softmax():
-            found = fused(term, call, names, evaluate)
+            found = fused(term, call, names, evaluate) or mapped(term, call, names, evaluate)
             return _softmax(term, call, names) if found is None else found
         case Count():
             return _count(term, call, names)
