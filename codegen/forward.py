@@ -69,13 +69,13 @@ class Kernel:
         for table in self.plan.mask.tables:
             title = self.table(table.name)
             spelling |= {table.name: name(title), f"{table.name}:size": name(f"{title}_size")}
-        return Context(spelling, self.plan.shape.boxes(), computes_wide(self.plan))
+        return Context(spelling, self.plan.boxes(), computes_wide(self.plan))
 
 
 def computes_wide(plan: Plan) -> bool:
     """Whether a mask, a loop bound, a guard or a uniform may leave 32 bits on the way."""
     tables = {t.name: Interval(min(t.values), max(t.values)) for t in plan.mask.tables if t.kind == "head"}
-    boxes = plan.shape.boxes()
+    boxes = plan.boxes()
     computed = [expr for _, expr in plan.uniforms]
     boxes |= {symbol: extent(expr, boxes, tables)[0] for symbol, expr in plan.uniforms}
     for mask in masks(plan):

@@ -97,5 +97,10 @@ class Plan:
     ordered: bool = False
     band: bool = False
 
+    def boxes(self) -> dict[str, Interval]:
+        """Interval bounds of every variable: a band's queries are tokens."""
+        found = self.shape.boxes()
+        return found | {name: Interval(0, found[name].high) for name in ("q", "off") if self.band}
+
 
 ONE = Const(1)

@@ -123,11 +123,11 @@ GATHERED = [
     Mutant("what a list has for what a query chose", "queries", CHOSEN + " 1", "(k == k", SINGLE),
     Mutant("rows without a key of a list", "alone", r"scale, True", "scale, False", SINGLE),
     # Looking up what was chosen.
-    Mutant("cells of a key/value head", "queries", r"\(h \* n", "(g * n", SINGLE),
+    Mutant("cells of a key/value head", "queries", r"\(h \* m", "(g * m", SINGLE),
     Mutant("cells of another batch element", "columns", r"t1 \+ b \* t1_batch", "t1"),
-    Mutant("cells of another query", "queries", r"\* n \+ q\)", "* n + q - 1)", SINGLE),
-    Mutant("half a cell of queries", "queries", r"q >> 4", "q >> 3", SINGLE),
-    Mutant("rows of cells without a ragged one", "queries", r"n \+ 15 >> 4", "n >> 4", SINGLE),
+    Mutant("cells of another query", "queries", r"q - off\)\)", "q - off - 1))", SINGLE),
+    Mutant("half a cell of queries", "queries", r"q - off >> 4", "q - off >> 3", SINGLE),
+    Mutant("rows of cells without a ragged one", "queries", r"m \+ 15 >> 4", "m >> 4", SINGLE),
     Mutant("cells of one head", "distances", r"read\(t0, t0_size, \(h \*", "read(t0, t0_size, (0 *", PARTIAL),
     # Distances.
     Mutant("keys ahead of a query", "ahead", r">= 0", ">= -1", PARTIAL),
@@ -164,8 +164,10 @@ def check(subject: str) -> None:
     """NaN around all that may be read; keys gathered whatever it costs."""
     case = SUBJECTS[subject]()
     q, k, v = map(guarded, case.tensors())
-    fewest = mock.patch.object(selection_setting, "FEWEST_ROWS", 1 if subject == "packed" else 1 << 30)
-    with fewest, mock.patch.object(columns, "GATHER_COST", 0.0), poisoned():
+    # Few keys expected of each query are what makes small tiles worth their while.
+    costs = {"FEWEST_ROWS": 1, "EXPECTED": 1e-3} if subject == "packed" else {"FEWEST_ROWS": 1 << 30}
+    small = mock.patch.multiple(selection_setting, **costs)
+    with small, mock.patch.object(columns, "GATHER_COST", 1e-9), poisoned():
         got = attend(
             case.job(), given(case.cells), [None] * len(case.cells), q, k, v, 0.3, "triton", False, case.places
         )
