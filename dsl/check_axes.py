@@ -93,9 +93,10 @@ def define_order(order: Order, scope: Scope) -> None:
             if scope.names[name].axes and scope.cells[scope.names[name].axes[0]] != scope.cells["k"]:
                 scope.report("E006", order.by.span, f"`{name}` has no value for each `k`")
         case _:
-            hint = "give it a name: `let hot[k] = ..`"
+            hint = "give it a name, `let hot[k] = ..`, and read it: `order p = k by hot[k] within 256`"
             scope.touch(order.by)
             scope.report("E003", order.by.span, "keys are ordered by a score of each key", hint)
+            scope.used.add(order.name)
     free = order.name not in scope.places and order.name not in VARIABLES
     scope.define(order.name, Value("number", frozenset(("k",)), ("token",)), span)
     if free and not scope.order:

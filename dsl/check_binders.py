@@ -34,7 +34,8 @@ def _bind(binder: Binder, here: Here) -> Cell | None:
         constant(binder.bound, scope, "how far a reduction runs")
     taken = name in (VARIABLES - POSITIONS) or (name in scope.names and name not in scope.cells)
     if name in here.cells or taken:
-        scope.report("E008", binder.span, f"`{name}` has a meaning already", "bind another name")
+        apart = f", or give what runs over all `{name}` a score of its own" if name in scope.cells else ""
+        scope.report("E008", binder.span, f"`{name}` has a meaning already", f"bind another name{apart}")
         return None
     if binder.inside is None and binder.bound is not None:
         return Cell("", "", None)

@@ -11,7 +11,7 @@ from .here import WORDS, Here
 from .infer import constant
 from .parameters import name_span
 from .scanner import REDUCTIONS
-from .scope import FUNCTIONS, POSITIONS, UNKNOWN, Scope, Value
+from .scope import FUNCTIONS, UNKNOWN, Scope, Value
 from .syntax import (
     Absolute,
     Binary,
@@ -77,8 +77,8 @@ def plain(expr: Expr, here: Here) -> bool:
 
 def real(expr: Expr, here: Here) -> Kind:
     """Whether an expression is a number or a vector; everything wrong inside it is reported."""
-    if isinstance(expr, Index) and expr.name in POSITIONS:
-        return _position(expr, here)
+    if _misread(expr, here):
+        return "unknown"
     if is_integer(expr, here.known):
         here.integers(expr, "number")
         return "real"
@@ -93,11 +93,8 @@ def real(expr: Expr, here: Here) -> Kind:
             return real(operand, here)
         case Binary("+" | "-" | "*", left, right) | Divide(left, right):
             return _either((left, right), here)
-        case Dot(left, right):
-            for operand in (left, right):
-                if real(operand, here) == "real":
-                    here.scope.report("E003", operand.span, "a vector is wanted here, and this is a number", "use `*`")
-            return "real"
+        case Dot():
+            return _dot(expr, here)
         case Reduce():
             return _reduce(expr, here)
         case Softmax(value, axis, where):
@@ -113,11 +110,11 @@ def real(expr: Expr, here: Here) -> Kind:
 
             check_count(axis, rule, here)
             return "real"
-        case Call(None, name) if name in (*_PLAIN, *REDUCTIONS):
+        case Call(None, name) if name in (*_PLAIN, *REDUCTIONS) or name not in FUNCTIONS:
             return _function(expr, here)
-        case Call(None, name) if name not in FUNCTIONS:
-            return _unknown(expr, here)
-        case Call() | Binary() | Coordinate():
+        case Binary():
+            return _of_integers(expr, here)
+        case Call() | Coordinate():
             here.integers(expr, "number")
             return "real"
         case (
@@ -131,19 +128,29 @@ def real(expr: Expr, here: Here) -> Kind:
             | SetLiteral()
             | ListLiteral()
         ):
-            here.scope.report("E003", expr.span, "a number is wanted here, and this is a condition or a set")
+            hint = "conditions stand after `where`, in `among (..)` and after `when`"
+            here.scope.report("E003", expr.span, "a number is wanted here, and this is a condition or a set", hint)
             return "unknown"
         case _:
             assert_never(expr)
 
 
-def _position(expr: Index, here: Here) -> Kind:
-    """`q[..]`, where the queries' rows are meant."""
-    rows = "`Q[..]`" if expr.name == "q" else "`K[..]` or `V[..]`"
-    hint = f"the rows of {WORDS[expr.name]} are {rows}"
-    here.scope.report("E003", expr.span, f"`{expr.name}` is a number and cannot be indexed", hint)
-    here.scope.touch(expr)
-    return "unknown"
+def _misread(expr: Expr, here: Here) -> bool:
+    """Whether rows are written `q[..]`, or scores without brackets `a . b`; then that is reported."""
+    scope = here.scope
+    match expr:
+        case Index("q" | "k" as name):
+            rows = "`Q[..]`" if name == "q" else "`K[..]` or `V[..]`"
+            hint = f"the rows of {WORDS[name]} are {rows}"
+            scope.report("E003", expr.span, f"`{name}` is a number and cannot be indexed", hint)
+        case Coordinate(base, axis) if base in scope.names and scope.names[base].axes:
+            scope.used.update((base, axis))
+            hint = f"the dot product is of two of them: `{base}[..] . {axis}[..]`"
+            scope.report("E003", expr.span, f"`{base}` has a value for each cell", hint)
+        case _:
+            return False
+    scope.touch(expr)
+    return True
 
 
 def _name(name: str, expr: Name, here: Here) -> Kind:
@@ -172,8 +179,24 @@ def _either(operands: tuple[Expr, ...], here: Here) -> Kind:
     return "unknown" if "unknown" in kinds else "vector" if "vector" in kinds else "real"
 
 
+def _dot(expr: Dot, here: Here) -> Kind:
+    for operand in (expr.left, expr.right):
+        if real(operand, here) == "real":
+            here.scope.report("E003", operand.span, "a vector is wanted here, and this is a number", "use `*`")
+    return "real"
+
+
+def _of_integers(expr: Binary, here: Here) -> Kind:
+    if _either((expr.left, expr.right), here) != "unknown":
+        hint = "`/` divides them" if expr.op == "//" else ""
+        here.scope.report("E003", expr.span, f"`{expr.op}` is of integers, and these are not", hint)
+    return "unknown"
+
+
 def _function(expr: Call, here: Here) -> Kind:
     scope, name, values = here.scope, expr.name, tuple(a.value for a in expr.arguments)
+    if name not in (*_PLAIN, *REDUCTIONS):
+        return _unknown(expr, here)
     if name in REDUCTIONS - {"min", "max"}:
         hint = f"`{name}(i in I) ..`, `{name}(r < 16) ..` or `{name}(J) ..`"
         hint = "`descend(t in C) ..`" if name == "descend" else hint

@@ -31,6 +31,16 @@ def check_keep(keep: Keep, scope: Scope) -> None:
     _check_clause(keep.condition, keep.when, scope)
 
 
+def check_limit(clause: Expr, scope: Scope) -> None:
+    """A condition on pairs, which scores have no part in."""
+    if _selects(clause, scope):
+        scope.touch(clause)
+        hint = "a rule chooses among the cells for which its `among (..)` holds"
+        scope.report("E003", clause.span, "scores select in a `keep` alone", hint)
+    else:
+        condition(clause, scope)
+
+
 def _check_clause(clause: Expr, when: Expr | None, scope: Scope) -> None:
     match clause:
         case Logical("or", operands) if _selects(clause, scope):

@@ -7,10 +7,10 @@ from typing import assert_never
 
 from .check_axes import define_axis, define_given, define_order, known_sizes
 from .check_scores import RESERVED, define_score
-from .check_selection import check_keep
+from .check_selection import check_keep, check_limit
 from .check_stack import check_claims, check_stack
 from .diagnostics import Diagnostic, did_you_mean
-from .infer import condition, constant, infer
+from .infer import constant, infer
 from .loader import Module
 from .parameters import define_parameters, name_span, unused
 from .scope import ARGUMENTS, FUNCTIONS, UNKNOWN, VARIABLES, Scope, Value
@@ -131,7 +131,7 @@ def _check_statement(statement: Statement, sizes: dict[str, int], scope: Scope) 
         case Keep():
             check_keep(statement, scope)
         case Require(clause) | Drop(clause):
-            condition(clause, scope)
+            check_limit(clause, scope)
         case Let(name, value):
             before = len(scope.findings)
             found = infer(value, scope)

@@ -150,7 +150,8 @@ class Scope:
             self.report("E003", span, f"`{name}` is not a value", f"call it: `{name}(..)`")
         elif name not in self.reported:
             self.reported.add(name)
-            known = (*self.names, *VARIABLES, "true", "false")
+            scores = ("Q", "K", "V", "scale") if len(self.cells) > 2 else ()
+            known = (*self.names, *VARIABLES, *scores, "true", "false")
             above = "it is defined further down: definitions come before uses"
             hint = above if name in self.later else did_you_mean(name, known)
             hint = f"write `5% of {name}`" if name in ("total", "visible", "triangle") else hint

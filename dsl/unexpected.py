@@ -190,7 +190,7 @@ def _hint(words: list[Word], at: int, expected: Set[str], opener: Word | None) -
         return "`layers` and `coverage` stand inside `stack name over depth layers { .. }`"
     if word.text in STATEMENTS and "layers" in expected and "coverage" in expected:
         return "a stack says which patterns its layers use: `layers 0 .. 4: window(512)`"
-    if ".." in expected and "and" not in expected:
+    if ".." in expected and "and" not in expected and (opener is None or opener.text != "["):
         return "one alone is `{5}`, several are `0 .. 4`, `every 2` or `else`"
     fresh = word.type == "NAME" and "keep" in expected and word.span.line > words[max(at - 1, 0)].span.line
     if not fresh and (hint := selection_hint(words, at, _statement(words, at), expected, opener)):

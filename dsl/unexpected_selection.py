@@ -46,6 +46,12 @@ def selection_hint(words: list[Word], at: int, statement: list[Word], expected: 
         return "a comma stands between two indices: `w[I, J]`"
     if opener is not None and (hint := _inside(words, word, opener, expected)):
         return hint
+    if opener is not None and opener.text == "[" and word.text == ":":
+        return "a part of a vector is `x[0 .. 16]`"
+    if opener is not None and opener.text == "[" and word.text == "=" and keyword == "let":
+        return "the brackets end before it: `let w[I, J] = ..`"
+    if word.text == "head_dim":
+        return "what scores are multiplied by is `scale`: head_dim^-0.5, or what the call says"
     if "last" in texts and "of" in expected:
         return "the last tokens are those `of q` or `of k`: `last 64 of q`"
     if before == "when":
@@ -54,7 +60,7 @@ def selection_hint(words: list[Word], at: int, statement: list[Word], expected: 
         return _FORMS[keyword]
     if keyword == "let":
         return _of_score(word, texts)
-    if keyword == "keep" and (RULES & set(texts) or word.text in RULES):
+    if keyword == "keep" and (RULES & set(texts) or word.text in RULES or word.text == "by"):
         if word.text == "where":
             return "which cells a rule may choose is said by `among (..)`"
         return f"write `top {before}% by`" if word.text.startswith("percent") else _RULE
@@ -64,12 +70,14 @@ def selection_hint(words: list[Word], at: int, statement: list[Word], expected: 
 def _inside(words: list[Word], word: Word, opener: Word, expected: Set[str]) -> str:
     """Within the brackets of a reduction or a softmax."""
     name = next((w.text for w, after in pairwise(words) if after is opener), "")
+    if name in ("counting", "among") and word.text == ",":
+        return "conditions are joined with `and` and `or`"
     if name not in REDUCTIONS | {"softmax"}:
         return ""
     if word.text == "if" and "where" in expected:
         return "write `where`"
     if name == "softmax":
-        return "`softmax(E over J where J <= I)`" if "over" in expected else ""
+        return "`softmax(E over J where J <= I)`" if "over" in expected or word.text == "over" else ""
     if word.text in ("for", "[", ".") or word.type == END:
         return f"what `{name}` runs over stands in its brackets, and its term after them: `{name}(t in I) Q[t]`"
     return ""
@@ -79,6 +87,12 @@ def _of_score(word: Word, texts: list[str]) -> str:
     """In a `let` that is a score, or would be one."""
     if word.text == "(" and len(texts) == 2:
         return f"a score is written with brackets: `let {texts[1]}[I, J] = ..`"
+    if "=" not in texts and word.text != "=":
+        return f"such as `let {texts[1]}[I, J] = ..`" if len(texts) > 2 else ""
+    if word.text == "if":
+        return "numbers have no `if`: conditions stand after `where`, in `among (..)` and after `when`"
+    if texts[-1] in REDUCTIONS:
+        return f"what `{texts[-1]}` runs over stands in brackets: `{texts[-1]}(J) ..`, `{texts[-1]}(t in I) ..`"
     if word.text == "@":
         return "the dot product is `a . b`"
     if word.text == "where" and {"softmax", *REDUCTIONS} & set(texts):
