@@ -13,7 +13,7 @@ from tests.oracle import NAN, assert_close, guarded
 from weft.codegen.configure import Config
 from weft.codegen.cpu import Listed, attend_listed
 from weft.codegen.forward import Kernel
-from weft.codegen.launch import DTYPES, band_from, launcher, upload
+from weft.codegen.launch import DTYPES, Launcher, band_from, launcher, upload
 from weft.codegen.tables import gather
 from weft.compiler.dense import dense_mask
 from weft.compiler.expand import TileLists, pack
@@ -86,11 +86,17 @@ class Case:
         return pack(row, tile, partial == 0, self.shape.heads * rows)
 
     def check_kernel(
-        self, plan: Plan, cuts: Sequence[int], config: Config, device: str = "cpu", shift: int = 0
+        self,
+        plan: Plan,
+        cuts: Sequence[int],
+        config: Config,
+        device: str = "cpu",
+        shift: int = 0,
+        launch: Callable[[Kernel], Launcher] = launcher,
     ) -> None:
         """Attention by a kernel of a plan; `shift` moves where it believes bands to begin."""
         config = replace(config, block_m=self.tiling.block_m * self.pack, block_n=self.tiling.block_n, pack=self.pack)
-        run = launcher(Kernel(plan, config, DTYPES[self.dtype], self.head_dim)).run
+        run = launch(Kernel(plan, config, DTYPES[self.dtype], self.head_dim)).run
         arrays = gather(plan, {}, self.n, self.n).arrays
         tables = {name: torch.from_numpy(x).int().to(device) for name, x in arrays.items()}
         _, k, v = self.tensors(device)
