@@ -2,7 +2,6 @@
 
 import math
 from fractions import Fraction
-from functools import lru_cache
 from typing import assert_never
 
 import torch
@@ -73,12 +72,6 @@ def meets(threshold: Threshold, a: torch.Tensor, b: torch.Tensor) -> torch.Tenso
             assert_never(threshold.op)
 
 
-@lru_cache(maxsize=64)
-def shares(share: Fraction, total: int) -> tuple[int, ...]:
-    """A share of 0, 1, .. total things, rounded up."""
-    return tuple(math.ceil(share * seen) for seen in range(total + 1))
-
-
 def _until(stop: torch.Tensor, rank: torch.Tensor) -> torch.Tensor:
     """Places before the first that stops; what is forced never does."""
     return (stop & (rank < 2)).long().cumsum(-1) == 0
@@ -88,31 +81,66 @@ def budget(rule: Chosen, count: torch.Tensor, total: int) -> torch.Tensor:
     """How many cells `top` keeps where a row has `count` candidates of `total` cells; shares as decimals say them."""
     if not rule.percent:
         return torch.full_like(count, min(total, int(amount(rule))))
-    return _share(rule, amount(rule), count, total)
+    return _share(rule, Fraction(str(amount(rule))) / 100, count, total)
 
 
 def budgets(rule: Chosen, amounts: torch.Tensor, count: torch.Tensor, total: int) -> torch.Tensor:
     """`budget` where each row has an amount of its own: rounded down, or a share of 0% to 100%; none where NaN."""
     if not rule.percent:
         return amounts.nan_to_num(0.0, total, 0.0).clamp(0, total).floor().long()
+    percent = amounts.nan_to_num(0.0).clamp(0.0, 100.0)
+    if amounts.dtype == torch.float32:
+        return _percent(rule, percent.double(), count, total)
     found = torch.zeros((), dtype=torch.long, device=count.device)
-    for each in amounts[~amounts.isnan()].unique().tolist():
-        found = torch.where(amounts == each, _share(rule, min(max(each, 0.0), 100.0), count, total), found)
+    for each in percent.unique().tolist():
+        found = torch.where(percent == each, _share(rule, Fraction(str(each)) / 100, count, total), found)
     return found
 
 
-def _share(rule: Chosen, percent: float, count: torch.Tensor, total: int) -> torch.Tensor:
-    share = Fraction(str(percent)) / 100
+def at_least(share: Fraction, most: int) -> Fraction:
+    """The least fraction not below a share, of denominators up to `most`: of so many things it is as many, rounded up.
+
+    It is the closest of these fractions, or the next after that.
+    """
+    close = share.limit_denominator(most)
+    if close >= share:
+        return close
+    a, b = close.as_integer_ratio()
+    below = most - (most + pow(a, -1, b)) % b
+    return Fraction(a * below + 1, b * below)
+
+
+def _share(rule: Chosen, share: Fraction, count: torch.Tensor, total: int) -> torch.Tensor:
     match rule.of:
         case "total":
             return torch.full_like(count, math.ceil(share * total))
         case "visible":
-            return torch.tensor(shares(share, total), device=count.device)[count]
+            up = at_least(share, max(total, 1))
+            return -(-count * up.numerator // up.denominator)
         case "triangle":
             # floor(total - root) of an exact root: the least whole number whose square is not below.
             square = math.ceil((1 - share) * total * total)
             root = math.isqrt(square - 1) + 1 if square else 0
             return torch.full_like(count, max(1, total - root))
+        case _:
+            assert_never(rule.of)
+
+
+def _percent(rule: Chosen, percent: torch.Tensor, count: torch.Tensor, total: int) -> torch.Tensor:
+    """`_share` of percents that fp32 holds, without looking at them: products of them and whole numbers are exact."""
+    match rule.of:
+        case "total" | "visible":
+            product = percent * (count if rule.of == "visible" else total)
+            whole = (product / 100).floor()
+            return (whole + (product > whole * 100)).long().expand_as(count)
+        case "triangle":
+            # floor(total - root), unless rounding the root says one more or less: k of them are a share where
+            # 100 k (2 total - k) <= percent total^2, whose right side is exact in two parts.
+            high = (percent.float().view(torch.int32) & -4096).view(torch.float32).double()
+            k = (total - (1 - percent / 100).sqrt() * total).floor() - 1
+            for _ in range(2):
+                k = k + (100 * (k + 1) * (2 * total - k - 1) - high * total**2 <= (percent - high) * total**2)
+            return k.clamp(1, total).long().expand_as(count)
         case _:
             assert_never(rule.of)
 
