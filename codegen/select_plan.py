@@ -20,11 +20,21 @@ from ..compiler.ir import (
     conjunction,
     disjunction,
 )
+from ..compiler.pipeline import make_plan
 from ..compiler.plan import Plan, Region, Shape, Tiling
 from ..compiler.selection import Program
 from ..compiler.walk import reads
 from .columns import Singles
 from .select_tiles import Cells, Places
+
+
+def loops_of(program: Program, shape: Shape, tiling: Tiling) -> Plan | None:
+    """The plan of the static keeps alone where loops in closed form visit their tiles; else they are listed too."""
+    if not program.keeps or program.orders:
+        return None
+    mask = replace(program.limits, clauses=(*program.limits.clauses, *program.keeps))
+    plan = make_plan(mask, replace(shape, square=False), tiling)
+    return plan if plan.strategy == "run" else None
 
 
 def plan_of(
@@ -35,15 +45,18 @@ def plan_of(
     exact: bool,
     singles: Singles | None = None,
     ordered: bool = False,
+    loops: Plan | None = None,
 ) -> Plan:
     """The plan of a kernel that visits listed tiles, of places where `ordered`, for a band of queries.
 
-    With `exact` its partial tiles look up what was kept. What is listed key by key is not in the tiles.
+    With `exact` its partial tiles look up what was kept. What is listed key by key is not in the tiles, and what
+    `loops` visit is in no list.
     """
     limits, order = program.limits.formula, program.orders[0].name if program.orders else ""
     columns = singles.choices if singles else ()
-    tiled = (lookup(c, one, order) for c, one in enumerate(cells) if c not in columns)
-    kept = disjunction((*(clause.formula for clause in program.keeps), *tiled))
+    tiled = disjunction(tuple(lookup(c, one, order) for c, one in enumerate(cells) if c not in columns))
+    static = disjunction(tuple(clause.formula for clause in program.keeps))
+    kept = disjunction((static, tiled))
     there = Compare("<", Var("k"), Var("n"))
     alone = None
     if singles:
@@ -52,13 +65,18 @@ def plan_of(
         alone = conjunction((limits, *(() if kept == Truth(False) else (Not(kept),)), chosen, there))
     names = (*(_name(c) for c in range(len(cells))), *([order] if order else []))
     tables = without_orders(program).limits.tables
-    clauses = (*program.limits.clauses, *([Clause("require", kept, "chosen")] if exact else []))
+    texts = [choice.text for choice in program.choices] or ["chosen"]
+    clauses = (*program.limits.clauses, *program.keeps, *(Clause("keep", kept, text) for text in texts))
     mask = replace(
         program.limits, clauses=clauses, tables=(*tables, *(Table(name, "input", "none", name) for name in names))
     )
-    inside = conjunction((limits, *([kept] if exact else []), there))
+    listed = tiled if loops else kept
+    apart = (Not(static),) if loops else ()
+    region = Region((), conjunction((limits, *apart, *([listed] if exact else []), there)))
+    regions = (*(loops.regions if loops else ()), region)
+    uniforms = loops.uniforms if loops else ()
     shape = replace(shape, square=False)
-    return Plan(mask, shape, tiling, limits, "table", (Region((), inside),), (), True, "", alone, ordered, True)
+    return Plan(mask, shape, tiling, limits, "table", regions, uniforms, True, "", alone, ordered, True)
 
 
 def _name(choice: int) -> str:

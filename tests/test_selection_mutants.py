@@ -147,7 +147,7 @@ GATHERED = [
     Mutant("heads without a spare place", "places", PLACE, "read(t2, t2_size, h * n + k)", PARTIAL),
     Mutant("the place of another token", "places", r"\(n \+ 1\) \+ 0\)", "(n + 1) + 1)", PARTIAL),
     # Heads of a group in one tile.
-    Mutant("rows taken for tokens", "packed", r"q = \(rows // 2\)", "q = rows"),
+    Mutant("rows taken for tokens", "packed", r"q = \(rows // 2", "q = (rows"),
     Mutant("queries of one head", "packed", r"query_rows % 2", "0 * query_rows"),
     Mutant("queries of another group", "packed", r"\(h \* 2\) \* query_head", "h * query_head"),
     Mutant("queries of another token", "packed", r"query_rows // 2", "query_rows % 2"),

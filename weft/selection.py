@@ -69,8 +69,8 @@ def job_of(pattern: Pattern, program: Program, q: torch.Tensor, k: torch.Tensor,
     return Job(pattern, program, shape, n, q.device, statics, m, q.shape[0])
 
 
-def with_all_queries(job: Job) -> Job:
-    """The job where all tokens ask, of which those before the last m keep nothing."""
+def with_all_queries(job: Job, asking: bool = True) -> Job:
+    """The job where all tokens ask, of which those before the last m keep nothing, or, if not `asking`, anything."""
 
     def known(expr: Expr) -> Expr:
         return substitute(expr, "m", Var("n") if job.m == job.n else Const(job.m))
@@ -78,10 +78,9 @@ def with_all_queries(job: Job) -> Job:
     def all_of(clauses: tuple[Clause, ...]) -> tuple[Clause, ...]:
         return tuple(replace(clause, formula=rewrite(clause.formula, known)) for clause in clauses)
 
-    asking = Compare(">=", Var("q"), Binary("-", Var("n"), Const(job.m)))
-    asks = Clause("require", asking, "queries are the last tokens")
-    clauses = all_of(job.program.limits.clauses)
-    limits = replace(job.program.limits, clauses=clauses if job.m == job.n else (*clauses, asks))
+    last = Compare(">=", Var("q"), Binary("-", Var("n"), Const(job.m)))
+    asks = (Clause("require", last, "queries are the last tokens"),) if asking and job.m < job.n else ()
+    limits = replace(job.program.limits, clauses=(*all_of(job.program.limits.clauses), *asks))
     return replace(job, program=replace(job.program, limits=limits, keeps=all_of(job.program.keeps)), m=job.n)
 
 

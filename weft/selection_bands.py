@@ -31,7 +31,8 @@ Source = Callable[["Band"], Sequence["Cells"]]
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """One call: all tokens ask in `job`, those before the last `m` for nothing; q, k and v as the kernels take them."""
+    """One call: all tokens ask in `job`, and what those before the last `m` get is left out; q, k and v as the kernels
+    take them."""
 
     job: Job
     source: Source
@@ -85,7 +86,7 @@ def attend(
             # The kernels take the largest score before scaling, which needs a positive scale.
             q, scale = q * (-1.0 if scale < 0 else 0.0), -scale or 1.0
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    call = Attention(with_all_queries(job), source, tuple(most), places, q, k, v, scale, backend, tf32)
+    call = Attention(with_all_queries(job, asking=False), source, tuple(most), places, q, k, v, scale, backend, tf32)
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     out: torch.Tensor | None = None
     sums: torch.Tensor | None = None

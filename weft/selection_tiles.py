@@ -68,19 +68,24 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
 
     from .calls import narrow
     from .codegen.list_tiles import Visited
-    from .codegen.select_plan import lookup_tables, plan_of, without_orders
-    from .codegen.select_tiles import aligned
+    from .codegen.select_plan import loops_of, lookup_tables, plan_of, without_orders
+    from .codegen.select_tiles import Tiles, aligned
     from .codegen.tables import gather as gather_tables
 
     job, cells, places = query.job, query.cells, query.places
     plain = replace(query, job=replace(job, program=without_orders(job.program)))
     found = _found(plain, tiling)
+    loops = loops_of(job.program, job.shape, tiling)
+    if loops:
+        looped = tiles_of_keys(query, (*job.program.limits.clauses, *job.program.keeps), tiling)
+        limits = Tiles(found.limits.touched & ~looped.full, found.limits.full & ~looped.touched)
+        found = replace(found, limits=limits, keeps=())
     singles = _singles(plain, tiling) if gather else None
     rest = [c for c in range(len(cells)) if singles is None or c not in singles.choices]
     tiles = Visited(found.limits, (*found.keeps, *(found.chosen[c] for c in rest)), job.batch, job.shape.heads)
-    fits = not job.program.keeps and aligned([cells[c] for c in rest], tiling, job.n)
+    fits = aligned([cells[c] for c in rest], tiling, job.n) and (loops is not None or not job.program.keeps)
     fits = fits and all(cells[c].kind == "p" or not query.ordered for c in rest)
-    plan = plan_of(job.program, cells, job.shape, tiling, not fits, singles, query.ordered)
+    plan = plan_of(job.program, cells, job.shape, tiling, not fits, singles, query.ordered, loops)
     arrays = gather_tables(replace(plan, mask=plain.job.program.limits), job.statics, job.n, job.n).arrays
     shared = {name: torch.from_numpy(narrow(array)).to(job.device) for name, array in arrays.items()}
     key_of = places.key_of.to(torch.int32).contiguous() if places else None
@@ -96,11 +101,13 @@ def most_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
 
 
 def row_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
-    """How many key tiles a query tile may have for some choices; all where static clauses keep pairs besides."""
+    """How many key tiles may be listed for a query tile; all of them where static keeps are listed besides."""
     from .codegen.columns import rows_within
+    from .codegen.select_plan import loops_of
 
     columns = -(-query.job.n // tiling.block_n)
-    if query.job.program.keeps or query.ordered:
+    job = query.job
+    if query.ordered or (job.program.keeps and not loops_of(job.program, job.shape, tiling)):
         return columns
     out = 0
     for c in choices:
