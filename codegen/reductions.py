@@ -53,6 +53,10 @@ def reduced(term: Reduce, call: Call, names: Names, evaluate: Evaluate, weigh: W
         if term.where is not None or any(isinstance(b, Whole) and b.name in held for b in term.binders):
             count = replace(term, op="sum", body=Number(1.0))
             return arithmetic("/", total, _at_least_one(reduced(count, call, names, evaluate, weigh)))
+        even = _even_count(term, call, names)
+        # The division by a power of two is exact.
+        if even and even & (even - 1) == 0:
+            return replace(total, tensor=total.tensor / even)
         return arithmetic("/", total, _counts(term, call, names))
     if (found := _without_factor(term, call)) is not None:
         left, right, op = found
@@ -92,6 +96,20 @@ def _own(term: Reduce, known: Names) -> Reduce:
 
 def _at_least_one(value: Value) -> Value:
     return replace(value, tensor=value.tensor.clamp(min=1))
+
+
+def _even_count(term: Reduce, call: Call, names: Names) -> int | None:
+    """How many items there are, if they are as many for all cells."""
+    inner, count = inner_names(term.binders, call, names), 1
+    known = {**names, **inner}
+    for binder in term.binders:
+        domain = known[binder.name]
+        if isinstance(binder, Inside):
+            outer = known[binder.outer]
+            if (domain.start, domain.count) != (outer.start * domain.within, outer.count * domain.within):
+                return None
+        count *= domain.within if isinstance(binder, Inside) else max(1, domain.count)
+    return count
 
 
 def _counts(term: Reduce, call: Call, names: Names) -> Value:

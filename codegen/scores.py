@@ -133,7 +133,11 @@ def evaluate(term: Term, call: Call, names: Names) -> Value:
 
 
 def _constant(call: Call, value: float) -> Value:
-    return Value(torch.full((1, 1, 1), value, dtype=call.exact, device=call.q.device))
+    """A number; each is put on the device once a call."""
+    key = ("number", value)
+    if key not in call.kept:
+        call.kept[key] = Value(torch.full((1, 1, 1), value, dtype=call.exact, device=call.q.device))
+    return call.kept[key]
 
 
 def _applied(function: str, inner: Value) -> Value:
@@ -174,7 +178,7 @@ def _read(name: str, places: tuple[ir.Expr, ...], call: Call, names: Names) -> V
     owner = next(one for one in (*call.program.scores, *call.program.givens) if one.name == name)
     own: dict[str, Domain] = {}
     renamed: dict[str, str] = {}
-    along = tied(owner.value, call) if isinstance(owner, Score) else frozenset[str]()
+    along = _along(owner, call) if isinstance(owner, Score) else frozenset[str]()
     for axis, place in zip(owner.axes, places, strict=True):
         whole = call.domain(axis)
         if isinstance(place, ir.Var) and place.name in names:
@@ -203,6 +207,14 @@ def _read(name: str, places: tuple[ir.Expr, ...], call: Call, names: Names) -> V
     cells = {called[axis]: domain for axis, domain in own.items()}
     found = diagonal(value, indices, cells, names, {"n": call.n, "m": call.m})
     return _gathered(value, indices, cells, call, names) if found is None else found
+
+
+def _along(score: Score, call: Call) -> frozenset[str]:
+    """The axes of a score that a softmax in it runs along."""
+    key = ("tied", score.name)
+    if key not in call.memory:
+        call.memory[key] = tied(score.value, call)
+    return call.memory[key]
 
 
 def _cells(name: str, own: Names, call: Call) -> Value:
