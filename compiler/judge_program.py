@@ -11,7 +11,7 @@ from .judge import judge_clauses, judge_rows
 from .lower_selection import selections
 from .plan import Shape
 from .selection import ByHead, Chosen, Number, Program, Read, Softmax, Term
-from .sure_pairs import of_pairs, sure_pairs
+from .sure_pairs import condition_on_pairs, sure_pairs
 
 
 def judge_program(program: Program, definition: s.PatternDef, shape: Shape) -> list[Diagnostic]:
@@ -40,7 +40,7 @@ def _judge_rule(choice: Chosen, rule: s.Chosen, program: Program, shape: Shape) 
     required = tuple(c for c in program.limits.clauses if c.kind == "require")
     conditions = ((choice.counting, rule.counting), (choice.among, _plain(rule.among)))
     for condition, written in conditions:
-        formula = None if condition is None else of_pairs(condition, program)
+        formula = None if condition is None else condition_on_pairs(condition, choice.key, program)
         if formula is not None and written is not None:
             yield from _never(formula, written.span, required, program.limits, shape)
     inner = _inner(rule.among)

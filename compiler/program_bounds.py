@@ -8,15 +8,16 @@ from typing import assert_never
 
 import numpy as np
 
+from .cells_of_pairs import axes_of, forced
 from .evaluate import number
 from .expand import NUMPY, Ints
 from .intervals import Interval, verdict
-from .ir import Binary, Clause, Compare, Const, Expr, Formula, Mask, Truth, Var, conjunction
+from .ir import Clause, Compare, Const, Formula, Mask, Truth
 from .measure import CAUSAL, Amount, census, conjuncts
 from .pipeline import make_plan
 from .plan import Shape, Tiling
 from .selection import Arithmetic, Axis, ByHead, Choice, Chosen, Integer, Number, Program, Term, Threshold
-from .walk import reads, rewrite, substitute, variables
+from .walk import reads, variables
 
 # Cells of a choice that are looked at one by one.
 MOST_CELLS = 1 << 24
@@ -88,41 +89,6 @@ def without_orders(program: Program) -> Mask:
 def _known(formula: Formula, tables: set[str]) -> bool:
     """Whether a condition reads nothing that scores decide."""
     return all(read.table in tables for read in reads(formula))
-
-
-def axes_of(program: Program) -> dict[str, Axis]:
-    """All axes by name, single tokens too."""
-    return {axis.name: axis for axis in (Axis("q", "q", 1), Axis("k", "k", 1), *program.axes)}
-
-
-def cell_of(axis: Axis) -> Expr:
-    """The number of a pair's cell."""
-    query, key = (Binary("//", Var(side), Const(axis.size)) if axis.size > 1 else Var(side) for side in "qk")
-    return Binary("-", query, key) if axis.side == "d" else query if axis.side == "q" else key
-
-
-def on_pairs(formula: Formula, axes: Mapping[str, Axis]) -> Formula:
-    """A condition on cells as one on pairs."""
-    for name in variables(formula) & (axes.keys() - {"q", "k"}):
-        cell = cell_of(axes[name])
-        formula = rewrite(formula, lambda e, name=name, cell=cell: substitute(e, name, cell))
-    return formula
-
-
-def forced(choice: Choice, program: Program) -> Formula:
-    """The pairs that a choice keeps whatever the scores are."""
-    axes = axes_of(program)
-    match choice:
-        case Threshold():
-            return Truth(False)
-        case Chosen(counting=counting, among=among):
-            key = axes[choice.key]
-            if counting is None or choice.inside or choice.when or key.order:
-                return Truth(False)
-            there = Compare(">=", cell_of(key), Const(0)) if key.side == "d" else Truth(True)
-            return conjunction((on_pairs(counting, axes), on_pairs(among or Truth(True), axes), there))
-        case _:
-            assert_never(choice)
 
 
 def most_keys(choice: Choice, program: Program, n: int, m: int) -> int | None:

@@ -1,11 +1,10 @@
 """Which pairs a selection keeps whatever the scores are, as far as that shows that no row is empty."""
 
-from functools import reduce
-
+from .cells_of_pairs import axes_of, cell_of, forced, on_pairs
 from .ir import Binary, Compare, Const, Expr, Formula, Truth, Var, conjunction, disjunction
 from .judge import CAUSAL
-from .selection import Arithmetic, Axis, ByHead, Choice, Chosen, Integer, Number, Program, Term, Threshold
-from .walk import rewrite, substitute, variables
+from .selection import Arithmetic, ByHead, Choice, Chosen, Integer, Number, Program, Term, Threshold
+from .walk import variables
 
 NOWHERE = Truth(False)
 
@@ -15,54 +14,26 @@ def sure_pairs(program: Program) -> Formula:
 
     A threshold may fail for all keys, and so may `when`; NaN scores, which nothing shows before, are left out.
     """
-    return disjunction(tuple(_sure(choice, program) for choice in program.choices))
+    return disjunction(tuple(part(choice, program) for choice in program.choices for part in (_chosen, forced)))
 
 
-def of_pairs(formula: Formula, program: Program) -> Formula | None:
-    """A condition on cells as one on the pairs in them; None where it mentions places, which scores decide."""
-    axes = {axis.name: axis for axis in program.axes}
-    mentioned = [axes[name] for name in variables(formula) if name in axes]
-    if any(axis.order for axis in mentioned):
+def condition_on_pairs(formula: Formula | None, key: str, program: Program) -> Formula | None:
+    """A condition on the cells of a rule as one on the pairs in them; None where it mentions places."""
+    axes, condition = axes_of(program), formula or Truth(True)
+    if any(axes[name].order for name in variables(condition) & axes.keys()):
         return None
-
-    def change(expr: Expr) -> Expr:
-        return reduce(lambda e, axis: substitute(e, axis.name, _cell(axis)), mentioned, expr)
-
-    return rewrite(formula, change)
+    there = Compare(">=", cell_of(axes[key]), Const(0)) if axes[key].side == "d" else Truth(True)
+    return conjunction((on_pairs(condition, axes), there))
 
 
-def _cell(axis: Axis) -> Expr:
-    """The cell of an axis that a pair lies in."""
-    if axis.side == "d":
-        return Binary("-", _divided("q", axis.size), _divided("k", axis.size))
-    return _divided(axis.side, axis.size)
-
-
-def _divided(name: str, size: int) -> Expr:
-    return Binary("//", Var(name), Const(size)) if size > 1 else Var(name)
-
-
-def _sure(choice: Choice, program: Program) -> Formula:
-    match choice:
-        case Threshold():
-            return NOWHERE
-        case Chosen() if choice.when or choice.joint:
-            return NOWHERE
-        case Chosen():
-            chosen = _chosen(choice, program)
-            forced = Truth(True) if choice.among is None and choice.inside is None else NOWHERE
-            counting = None if choice.counting is None else of_pairs(choice.counting, program)
-            return disjunction((chosen, NOWHERE if counting is None else conjunction((forced, counting))))
-
-
-def _chosen(choice: Chosen, program: Program) -> Formula:
+def _chosen(choice: Choice, program: Program) -> Formula:
     """Pairs of rows for which a rule chooses a cell in which the row has a key."""
-    if not _takes_one(choice) or choice.when or choice.joint:
+    if isinstance(choice, Threshold) or not _takes_one(choice) or choice.when or choice.joint:
         return NOWHERE
     seen = _seen(choice, program)
     if choice.inside is not None:
         return conjunction((seen, _chosen(choice.inside, program))) if choice.among is None else NOWHERE
-    among = Truth(True) if choice.among is None else of_pairs(choice.among, program)
+    among = condition_on_pairs(choice.among, choice.key, program)
     return NOWHERE if among is None else conjunction((seen, among))
 
 
@@ -98,19 +69,18 @@ def _least(amount: Term) -> float:
 
 def _seen(choice: Chosen, program: Program) -> Formula:
     """Where a query has a key in each cell that some query of its own cell has a key in."""
-    axes = {axis.name: axis for axis in program.axes}
+    axes, clauses = axes_of(program), program.limits.clauses
     key, query = axes[choice.key], axes[choice.query] if choice.query else None
-    clauses = program.limits.clauses
     if any(clause.kind == "drop" for clause in clauses):
         return NOWHERE
-    if not clauses or (query is not None and query.size == 1):
+    if (query is not None and query.size == 1) or (not clauses and key.side == "k"):
         return Truth(True)
     if key.order or key.side == "d" or any(clause.formula != CAUSAL for clause in clauses):
         return NOWHERE
     # The last cell of keys that a cell of queries sees begins no later than this query is.
     newest: Expr = Binary("-", Var("n"), Const(1))
     if query is not None:
-        own = Binary("*", _divided("q", query.size), Const(query.size))
+        own = Binary("*", cell_of(query), Const(query.size))
         newest = Binary("min", Binary("+", own, Const(query.size - 1)), newest)
     begins = Binary("*", Binary("//", newest, Const(key.size)), Const(key.size))
     return Compare("<=", begins, Var("q"))

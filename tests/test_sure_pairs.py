@@ -11,6 +11,7 @@ from weft.check import check_pattern
 AXES = (
     "axis I = q // 4  axis J = k // 4  axis A = k // 8  axis B = k // 2  axis d = q - k  input w[I, J]: float "
     "input y[q, J]: float  input a[I, A]: float  input b[I, B]: float  input u[J]: float  input e[q, d]: float "
+    "axis D = q // 2 - k // 2  input f[d]: float  input r[I, D]: float "
 )
 SURE = [
     "causal keep J in top 2 by w[I, J]",
@@ -24,6 +25,8 @@ SURE = [
     "causal keep J in top 1 by w[I, J] among (A in top 1 by a[I, A])",
     "causal keep w[I, J] > 0.5 or q == k",
     "keep J in top 1 by u[J]",
+    "keep d in top 1 by e[q, d]",
+    "keep d in top 1 by e[q, d] counting (d < 3)",
     "require q - k < 3 and k <= q keep J in top 1 by y[q, J]",
     "require q - k < 3 and k <= q keep J in top 1 by w[I, J] counting (J == I)",
 ]
@@ -40,6 +43,9 @@ EMPTY = [
     "causal drop k == 0 keep J in top 2 by w[I, J]",
     "require q - k < 3 and k <= q keep J in top 1 by w[I, J]",
     "keep J in top u[0] by w[I, J]",
+    "keep d in top 1 by f[d]",
+    "keep d in top 1 by e[q, d] among (d > 2)",
+    "keep D in top 1 by r[I, D]",
 ]
 
 
@@ -53,8 +59,8 @@ def smallest(text: str, n: int) -> int:
     """How few keys a row keeps, over random tensors."""
     pattern, generator = weft.load(text), torch.Generator().manual_seed(7)
     x = torch.zeros(1, 1, n, 4)
-    counts = {"I": -(-n // 4), "J": -(-n // 4), "A": -(-n // 8), "B": -(-n // 2), "q": n, "d": n}
-    shapes = {"w": "IJ", "y": "qJ", "a": "IA", "b": "IB", "u": "J", "e": "qd"}
+    counts = {"I": -(-n // 4), "J": -(-n // 4), "A": -(-n // 8), "B": -(-n // 2), "q": n, "d": n, "D": -(-n // 2)}
+    shapes = {"w": "IJ", "y": "qJ", "a": "IA", "b": "IB", "u": "J", "e": "qd", "f": "d", "r": "ID"}
     least = n
     for _ in range(20):
         given: dict[str, Any] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .compiler.program_bounds import axes_of
+from .compiler.cells_of_pairs import axes_of
 from .selection import with_all_queries
 from .selection_setting import Setting, Target, setting_of
 from .selection_tiles import Query, Work, row_tiles, work_of

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from .check import table_heads
 from .commands import parameters
+from .compiler.cells_of_pairs import axes_of
 from .compiler.plan import Shape
-from .compiler.program_bounds import axes_of, bounds, without_orders
+from .compiler.program_bounds import bounds, without_orders
 from .compiler.program_work import scoring_flops
 from .compiler.report import Call
 from .compiler.report_program import ProgramReport, as_dict, as_text, score_texts
