@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -50,15 +51,10 @@ class Case:
         texts = (text for text in (self.looped, self.listed) if text)
         return [weft.load(f"pattern p{text}").bind(self.shape.heads, self.groups) for text in texts]
 
-    def dense(self, mask: Mask) -> Bools:
-        """[kernel's heads, n, n]."""
-        kept = dense_mask(mask, self.n, self.n, self.shape, {})
-        return np.array(np.broadcast_to(kept, (self.shape.heads, self.n, self.n)))
-
     def plan(self) -> Plan:
         loops, *lists = self.masks
         plan = make_plan(loops, self.shape, self.tiling)
-        assert plan.strategy == "run" and plan.regions
+        assert plan.strategy == "run"
         for mask in lists:
             there = Compare("<", Var("k"), Var("n"))
             apart = Region((), conjunction((mask.formula, Not(plan.formula), there)))
@@ -71,7 +67,7 @@ class Case:
         """The tiles of the pairs that loops leave out, found pair by pair."""
         if not self.listed:
             return None
-        loops, listed = map(self.dense, self.masks)
+        loops, listed = dense(self)
         apart = (listed & ~loops)[:, off : off + m]
         block_m, block_n = self.tiling.block_m, self.tiling.block_n
         found = list[tuple[int, bool, int]]()
@@ -129,13 +125,20 @@ class Case:
             band(off, q[:, :, off:stop], out[:, :, off:stop], lse)
             assert out[:, :, stop:].isnan().all() and not out[:, :, :stop].isnan().any()
             sums[:, :, off:stop] = lse
-        kept = np.logical_or.reduce([self.dense(mask) for mask in self.masks]).repeat(self.pack, 0)
+        kept = np.logical_or.reduce(dense(self)).repeat(self.pack, 0)
         assert_close((out, sums), q, k, v, kept)
 
     def tensors(self, device: str) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator().manual_seed(self.n)
         sizes = ((self.batch, h, self.n, self.head_dim) for h in (self.heads, self.groups, self.groups))
         return tuple(guarded(torch.randn(size, generator=generator).to(self.dtype)).to(device) for size in sizes)
+
+
+@lru_cache(maxsize=2)
+def dense(case: Case) -> list[Bools]:
+    """What loops visit and what lists add, [kernel's heads, n, n] each."""
+    n, shape = case.n, case.shape
+    return [np.broadcast_to(dense_mask(mask, n, n, shape, {}), (shape.heads, n, n)) for mask in case.masks]
 
 
 def spans(cuts: Sequence[int], n: int) -> Iterator[tuple[int, int]]:

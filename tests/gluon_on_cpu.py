@@ -11,16 +11,18 @@ from typing import Any
 
 import torch
 
+from weft.codegen.configure import padded
 from weft.codegen.forward import Kernel, used_tables
 from weft.codegen.launch import Launcher, kernel_source
 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A tensor whose tiles of some rows are copied; rows past its end are zero, and never written."""
+    """A tensor whose tiles of some rows are copied; what lies past its ends is zero, and never written."""
 
     tensor: torch.Tensor
     rows: int
+    wide: int
     layout: None = None
     block_type: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(nbytes=0))
 
@@ -74,14 +76,14 @@ class Block:
 
 def copy_in(source: Descriptor, place: list[Any], _: Any, slot: Slot) -> None:
     rows, first = source.rows_at(place)
-    tile = torch.zeros(source.rows, rows.shape[-1], dtype=rows.dtype)
-    tile[first : first + len(rows)] = rows
+    tile = torch.zeros(source.rows, source.wide, dtype=rows.dtype)
+    tile[first : first + len(rows), : rows.shape[1]] = rows
     slot.writes.append(tile)
 
 
 def copy_out(target: Descriptor, place: list[Any], slot: Slot) -> None:
     rows, first = target.rows_at(place)
-    rows.copy_(slot.writes[-1][first : first + len(rows)])
+    rows.copy_(slot.writes[-1][first : first + len(rows), : rows.shape[1]])
 
 
 def load(pointer: Pointer, mask: Any = None, other: int = 0) -> torch.Tensor:
@@ -207,5 +209,5 @@ def argument(x: Any) -> Any:
 def launcher_on_cpu(kernel: Kernel) -> Launcher:
     """A launcher whose kernel runs here."""
     rows = (kernel.config.block_m // 2, kernel.config.block_n, kernel.config.block_n, kernel.config.block_m // 2)
-    describe = tuple(lambda x, r=r: Descriptor(x, r) for r in rows)
+    describe = tuple(lambda x, r=r: Descriptor(x, r, padded(kernel.head_dim)) for r in rows)
     return Launcher(kernel, OnCpu(kernel_source(kernel)), {}, used_tables(kernel.plan), describe, {})
