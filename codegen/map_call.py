@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from ..compiler.lower_term import free
-from ..compiler.selection import Heads, Inside, Integer, Number, Reduce, Term
+from ..compiler.selection import Dot, Heads, Inside, Integer, Number, Reduce, Term
 from ..compiler.terms import within
 from ..compiler.walk import variables as names_of
 from .cache import store
 from .launch import architecture
 from .map_kernel import emit
 from .map_match import Match, matched
-from .map_operands import Operand, paired, steps_of
+from .map_operands import Operand, mixes, paired, steps_of
 from .map_parts import Kernel, Product, argument_names
 from .map_sizes import inner_names
 from .map_tiles import Lanes, configuration, lanes, may_hold, runs, steps, upload
@@ -52,14 +52,16 @@ def mapped(term: Term, call: Call, names: Names, evaluate: Evaluate) -> Value | 
             return None
         count = evaluate(Reduce("sum", term.binders, Number(1.0), term.where), call, names)
         return arithmetic("/", total, replace(count, tensor=count.tensor.clamp(min=1)))
+    if isinstance(term, Dot) and not (call.q.itemsize == 2 and mixes(term, call.program)):
+        return None
     names = {name: domain for name, domain in names.items() if name in free(term)}
     key = ("map", term, tuple((name, replace(domain, start=0, count=0)) for name, domain in names.items()))
     if key not in call.memory:
-        call.memory[key] = matched(term, call.program, names)
-    found: Match | None = call.memory[key]
+        known = (f"{x.name}[{', '.join(x.axes)}]" for x in call.program.scores if x.value == term)
+        call.memory[key] = (matched(term, call.program, names), next(known, "part of a score"))
+    found, title = call.memory[key]
     if found is None or not all(domain.count for domain in names.values()):
         return None
-    title = next((f"{x.name}[{', '.join(x.axes)}]" for x in call.program.scores if x.value == term), "part of a score")
     return _computed(found, call, names, evaluate, title)
 
 
@@ -85,7 +87,7 @@ def _computed(match: Match, call: Call, names: Names, evaluate: Evaluate, title:
             return None
         numbers.append(relative.over((match.row.name,)))
     products = tuple(product for _, _, product in made)
-    key = (match, products, tuple(known.items()), tuple(scope.items()))
+    key = (match, products, tuple(known.items()), tuple(scope.items()), call.n, call.m)
     if key not in call.memory:
         call.memory[key] = _planned(match, products, call, known, scope, title)
     return _launched(call.memory[key], call, [side for *sides, _ in made for side in sides], numbers)
@@ -103,8 +105,9 @@ def _planned(match: Match, products: tuple[Product, ...], call: Call, known: Nam
     """Tiles for the cells at hand, those that the condition leaves, and the kernel."""
     row, column, inner = known[match.row.name], known[match.column.name], scope[match.inner]
     size = 4 if any(product.mixed for product in products) else 2
-    bytes_m, bytes_n = (size * sum(p.width * getattr(p, side) for p in products) for side in ("left", "right"))
-    config = configuration(architecture(call.q.device), row.count, column.count, bytes_m, bytes_n, size == 4)
+    widths = [(product.width * product.left, product.width * product.right) for product in products]
+    sides = tuple(size * sum(width[side] for width in widths) for side in (0, 1))
+    config = configuration(architecture(call.q.device), (row.count, column.count), sides, len(products))
     m, n = (
         lanes(known[side.name], known[side.outer] if isinstance(side.binder, Inside) else None, block)
         for side, block in ((match.row, config.block_m), (match.column, config.block_n))
@@ -116,7 +119,6 @@ def _planned(match: Match, products: tuple[Product, ...], call: Call, known: Nam
         counts |= {f"{name}_{side}": getattr(x, name) for name in SIDED}
     for place, loop in enumerate(kernel.loops):
         counts |= {f"loop{place}_low": scope[loop].start, f"loop{place}_high": scope[loop].start + scope[loop].count}
-    counts |= {"all_groups": call.q.shape[1], "each": call.q.shape[2], "n": call.n, "m": call.m, "scale": call.scale}
     return Plan(kernel, m, n, counts | (_left(kernel, m, n, call, scope) if kernel.limited else {}))
 
 
@@ -151,7 +153,8 @@ def _launched(plan: Plan, call: Call, operands: Sequence[Operand], numbers: Sequ
         groups, heads = groups if folded.group else 1, 1
     shape = (batch, groups, heads, plan.rows.pieces, *(() if kernel.whole else (plan.columns.pieces,)))
     out = torch.empty(shape, dtype=torch.float32, device=call.q.device)
-    values = {**plan.arguments, "out": out, "groups": groups, "heads": heads}
+    values = {**plan.arguments, "out": out, "groups": groups, "heads": heads, "n": call.n, "m": call.m}
+    values |= {"all_groups": call.q.shape[1], "each": call.q.shape[2], "scale": call.scale}
     for (title, _, loops), operand in zip(kernel.operands, operands, strict=True):
         tails = ("batch", "group", "head", "cell", "d", *["part"] * (operand.parts > 1))
         tails += tuple(str(kernel.loops.index(loop)) for loop in loops)

@@ -97,7 +97,7 @@ def matched(term: Term, program: Program, names: Names) -> Match | None:
             term = _flat(term)
             sides = _parts(term, program, names)
             return sides and _fold(term, sides, program, names)
-        case Arithmetic() | Apply() | Softmax():
+        case Arithmetic() | Apply() | Dot() | Softmax():
             sides = _parts(Reduce("sum", (), term), program, names)
             return sides and _fold(Reduce("sum", (), term), sides, program, names)
         case _:

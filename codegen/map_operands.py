@@ -46,23 +46,30 @@ def paired(
     dot: Dot, names: tuple[str, str], loops: tuple[str, ...], call: Call, scope: Names, evaluate: Evaluate
 ) -> tuple[Operand, Operand, Product] | None:
     """The rows of a product's two sides, and how they are multiplied."""
+    terms = (dot.left, dot.right)
     left, right = (
         _rows(term, (name, *(loop for loop in loops if loop in free(term))), call, scope, evaluate)
-        for term, name in zip((dot.left, dot.right), names, strict=True)
+        for term, name in zip(terms, names, strict=True)
     )
-    a, b = left.x.dtype, right.x.dtype
     width = left.x.shape[-1]
-    if width != right.x.shape[-1] or torch.float64 in (a, b):
+    if width != right.x.shape[-1]:
         return None
-    if a == b and a in UNITS:
+    types = (left.x.dtype, right.x.dtype)
+    if types[0] == types[1] and types[0] in UNITS:
         return left, right, Product(width)
-    small = next((kind for kind in (a, b) if kind in UNITS), None)
-    whole = dot.right if a == small else dot.left
-    if small is None or {a, b} & UNITS.keys() == UNITS.keys() or not _fits(whole, small, call.program):
+    if _interpreted() and torch.float16 not in types:
         return left, right, Product(width, mixed=True)
-    if a == small:
-        return left, _split(right, small, dot.right, call, scope), Product(width, right=PARTS, unit=UNITS[small])
-    return _split(left, small, dot.left, call, scope), right, Product(width, left=PARTS, unit=UNITS[small])
+    # Three parts of bf16 hold all numbers of 32 bits; fp16 has none as large.
+    small = torch.float16
+    whole = (kind_of(x, call.program) != "any" for kind, x in zip(types, terms, strict=True) if kind != small)
+    if small not in types or torch.bfloat16 in types or not all(whole):
+        small = torch.bfloat16
+    sides = (
+        operand if operand.x.dtype == small else _split(operand, small, term, call, scope)
+        for operand, term in zip((left, right), terms, strict=True)
+    )
+    left, right = sides
+    return left, right, Product(width, left.parts, right.parts, UNITS[small])
 
 
 def _rows(term: Term, axes: tuple[str, ...], call: Call, scope: Names, evaluate: Evaluate) -> Operand:
@@ -79,11 +86,6 @@ def _interpreted() -> bool:
     from triton import knobs  # triton is not everywhere
 
     return bool(knobs.runtime.interpret)
-
-
-def _fits(term: Term, small: torch.dtype, program: Program) -> bool:
-    """Whether parts of 16 bits hold all numbers of a term: fp16 has none as large as fp32 has."""
-    return small == torch.bfloat16 or kind_of(term, program) != "any"
 
 
 def kind_of(term: Term, program: Program) -> Kind:
@@ -104,6 +106,11 @@ def kind_of(term: Term, program: Program) -> Kind:
             return "any"
 
 
+def mixes(dot: Dot, program: Program) -> bool:
+    """Whether one side alone has the numbers of Q, K or V: then matrix products in torch take both as fp32."""
+    return (kind_of(dot.left, program) == "same") != (kind_of(dot.right, program) == "same")
+
+
 def _least(*kinds: Kind) -> Kind:
     return KINDS[max(KINDS.index(kind) for kind in kinds)]
 
@@ -112,11 +119,11 @@ def _split(operand: Operand, small: torch.dtype, term: Term, call: Call, scope: 
     """Rows as a sum of rows of 16 bits; what keys alone give is kept for the call."""
     cells = tuple(scope[name] for name in scope if name in free(term))
     lasting = all(domain.side == "k" for domain in cells)
-    key = ("parts", term, *cells)
+    key = ("parts", small, term, *cells)
     if lasting and key in call.kept:
         return Operand(call.kept[key].tensor, operand.loops, PARTS)
     parts: list[torch.Tensor] = []
-    rest = operand.x
+    rest = operand.x.float()
     for _ in range(PARTS):
         part = rest.to(small)
         parts.append(part)

@@ -16,9 +16,9 @@ from .quote import name
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Rows of `width` numbers by columns; of one side there may be several parts, each `unit` as large, to be added.
+    """Rows of `width` numbers by columns. A side may be the sum of several parts, each stored `unit` times too large.
 
-    `mixed`: the two sides have different types, or more than 16 bits.
+    `mixed`: of two types, or of 32 bits, which the interpreter alone multiplies.
     """
 
     width: int
@@ -53,7 +53,7 @@ class Kernel:
     @property
     def shifted(self) -> bool:
         """Whether a column of the output is several of the map, or one several times."""
-        return len(self.match.shifts) > 1 or self.match.shifts[0][1] != 1
+        return len(self.match.shifts) > 1 or any(times > 1 for _, times in self.match.shifts)
 
     @property
     def loops(self) -> tuple[str, ...]:

@@ -75,21 +75,25 @@ def load_numbers(kernel: Kernel, title: str, row: bool, column: bool, loops: tup
 
 
 def _product(place: int, product: Product) -> list[ast.stmt]:
-    """One product in full precision: parts of a row from the smallest on."""
+    """One product in full precision: of parts those that a sum of 32 bits has room for, from the smallest on."""
     result = name(f"dot{place}")
-    pairs = [(left, right) for left in range(product.left) for right in range(product.right)]
+    most = max(product.left, product.right)
+    pairs = [(left, right) for left in range(product.left) for right in range(product.right) if left + right < most]
     body: list[ast.stmt] = []
-    for left, right in sorted(pairs, reverse=True):
-        cast = "X.to(tl.float32)" if product.mixed else "X"
-        a, b = (
-            expression(cast, X=name(_part(side, part))) for side, part in ((f"a{place}", left), (f"b{place}", right))
-        )
-        if not body:
-            body += statements('R = tl.dot(A, tl.trans(B), input_precision="ieee")', R=result, A=a, B=b)
-            continue
-        if product.unit != 1.0:
+    before = most
+    for left, right in sorted(pairs, key=sum, reverse=True):
+        if body and product.unit != 1.0 and left + right < before:
             body += statements("R = R * U", R=result, U=ast.Constant(product.unit))
-        body += statements('R = tl.dot(A, tl.trans(B), R, input_precision="ieee")', R=result, A=a, B=b)
+        cast = "X.to(tl.float32)" if product.mixed else "X"
+        a = expression(cast, X=name(_part(f"a{place}", left)))
+        b = expression(cast, X=name(_part(f"b{place}", right)))
+        template = (
+            'tl.dot(A, tl.trans(B), R, input_precision="ieee")'
+            if body
+            else 'tl.dot(A, tl.trans(B), input_precision="ieee")'
+        )
+        body += statements("R = D", R=result, D=expression(template, R=result, A=a, B=b))
+        before = left + right
     return body
 
 

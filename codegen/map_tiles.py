@@ -14,8 +14,8 @@ from .views import Domain
 
 # Boxes that a condition is looked at in at most: tiles go together where there are more.
 BOXES = 1 << 20
-# Bytes of one operand's rows in a tile.
-OPERAND = 1 << 15
+# Bytes of one side's rows in a tile.
+LARGE, SMALL = 1 << 16, 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +28,20 @@ class Config:
     stages: int
 
 
-def configuration(arch: int, rows: int, columns: int, row_bytes: int, column_bytes: int, exact: bool) -> Config:
-    """What runs a case on a compute capability, 0 being the interpreter or AMD.
+def configuration(arch: int, counts: tuple[int, int], sizes: tuple[int, ...], products: int) -> Config:
+    """What runs so many rows and columns on a compute capability, 0 being the interpreter or AMD.
 
-    A row, and a column, of a tile is so many bytes; `exact` products are of 32-bit numbers.
+    `sizes`: the bytes that a row and a column of a tile take, for all products.
     """
-    most = 128 if arch // 10 in (9, 10) and not exact else 64
-
-    def block(count: int, size: int) -> int:
-        fits = max(16, min(most, OPERAND // max(1, size)))
-        return min(1 << (fits.bit_length() - 1), max(16, 1 << (count - 1).bit_length()))
-
-    one = Config(block(rows, row_bytes), block(columns, column_bytes), 8, 2)
-    if one.block_m * one.block_n < most * most:
-        return Config(one.block_m, one.block_n, 4, 2)
-    return one
+    most, room = (128, LARGE) if arch // 10 in (9, 10) else (64, SMALL)
+    # What several products need is loaded at once.
+    rooms = (room, room if products < 2 else room // 2)
+    fits = (max(16, min(most, room // max(1, size))) for room, size in zip(rooms, sizes, strict=True))
+    m, n = (
+        min(1 << (fit.bit_length() - 1), max(16, 1 << (count - 1).bit_length()))
+        for fit, count in zip(fits, counts, strict=True)
+    )
+    return Config(m, n, 8 if m * n >= most * most // 2 else 4, 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,8 +71,11 @@ def call_of(
     batch, heads, m, width = q.shape
     groups, each = k.shape[1], heads // k.shape[1]
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    vectors = {given.name for given in program.givens if given.vector}
+    # Rows of 16 bits stay what they are: matrix units take them, and lose nothing.
+    kept = {name for name in vectors if givens[name].dtype in (torch.float16, torch.bfloat16) and exact.itemsize == 4}
     spread = {
-        name: x.to(exact).expand(x.shape[0], heads, *x.shape[2:]).unflatten(1, (groups, each))
+        name: (x if name in kept else x.to(exact)).expand(x.shape[0], heads, *x.shape[2:]).unflatten(1, (groups, each))
         for name, x in givens.items()
     }
     positions = torch.arange(k.shape[2], device=q.device)
@@ -119,6 +122,8 @@ def evaluate(term: Term, call: Call, names: Names) -> Value:
         case Slice(operand, first, last):
             return sliced(evaluate(operand, call, names), first, last)
         case Dot(left, right):
+            if (found := mapped(term, call, names, evaluate)) is not None:
+                return found
             return dot(evaluate(left, call, names), evaluate(right, call, names), ())
         case Reduce():
             found = fused(term, call, names, evaluate) or mapped(term, call, names, evaluate)
