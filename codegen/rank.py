@@ -11,8 +11,11 @@ from .rules import amount, budget, budgets
 
 # Cells of a row looked at together, where rows are too long to be held in registers.
 STEP = 1024
-# Cells of a row that is held in registers, and cells that one warp holds.
-HELD, WARP = 1 << 14, 1 << 10
+# Cells that a warp holds in registers; half as many where lanes cannot hold cells side by side.
+WARP = 1 << 10
+# Warps that hold a row at most.
+WARPS = 16
+# Cells of the longest rows there are.
 WIDEST = 1 << 20
 # Scores that one reading of such a row tells apart.
 MIDDLES = 8
@@ -42,8 +45,8 @@ def rank_rows(
 ) -> torch.Tensor:
     """What `rules.choose` keeps, but for the rounding of sums, of scores in fp32.
 
-    All have up to five axes, of any strides, and are broadcast to what is returned; no `forced` is none forced. Nothing
-    is copied, and nothing waits for the device.
+    All may have any strides and up to five axes, and are broadcast to what is returned; no `forced` is none forced.
+    Nothing is copied, and nothing waits for the device.
     """
     given = [x for x in (score, candidates, forced, amounts) if x is not None]
     shape = torch.broadcast_shapes(*(x.shape for x in given))
@@ -53,34 +56,46 @@ def rank_rows(
     each = _amount(rule, candidates, amounts, shape[-1])
     each, constant = (each, 0.0) if isinstance(each, torch.Tensor) else (None, each)
     tensors = (score, candidates, forced, each)
-    found = tuple(_strides(x, shape) for x in tensors)
-    strides, steps = tuple(of[:AXES] for of in found), tuple(of[AXES] for of in found)
-    aligned = all(stride % ALIGNED == 0 for of in strides[:3] for stride in of)
-    sizes = (1,) * (AXES + 1 - len(shape)) + tuple(shape[:-1])
+    views = [None if x is None else x.expand(shape).stride() for x in tensors]
+    axes = _axes(shape[:-1], [(0,) * len(shape) if view is None else view for view in views])
+    strides = tuple(tuple(steps[place] for _, steps in axes) for place in range(len(tensors)))
+    steps = tuple(0 if view is None else view[-1] for view in views)
+    aligned = shape[-1] % ALIGNED == 0 and max(steps) <= 1
+    aligned &= all(stride % ALIGNED == 0 for of in strides[:3] for stride in of)
     with torch.cuda.device(score.device) if score.is_cuda else nullcontext():
-        _launch((tensors, strides, steps, constant, kept.view(torch.int8)), sizes, shape[-1], RULES[rule.rule], aligned)
+        given = (tensors, strides, steps, constant, kept.view(torch.int8))
+        _launch(given, [size for size, _ in axes], shape[-1], RULES[rule.rule], aligned)
     return kept
 
 
-def _launch(given: tuple[Any, ...], sizes: tuple[int, ...], count: int, rule: int, aligned: bool) -> None:
+def _launch(given: tuple[Any, ...], sizes: list[int], count: int, rule: int, aligned: bool) -> None:
     from . import rank_kernel  # triton is not everywhere
 
     kernels: Any = rank_kernel
-    rows = math.prod(sizes)
-    cells = max(ALIGNED, 1 << (count - 1).bit_length())
-    if cells > HELD:
-        step = min(STEP, cells)
-        kernels.rank_long[(rows,)](*given, sizes[1:], count, rule, step, MIDDLES, aligned, num_warps=8)
+    rows, cells = math.prod(sizes), max(ALIGNED, 1 << (count - 1).bit_length())
+    warp = WARP if aligned else WARP // 2
+    if cells > warp * WARPS:
+        kernels.rank_long[(rows,)](*given, *sizes[1:], count, rule, STEP, MIDDLES, aligned, num_warps=8)
         return
-    together = max(1, WARP // cells)
-    grid, warps = (-(-rows // together),), max(1, cells // WARP)
-    kernels.rank_held[grid](*given, rows, sizes[1:], count, rule, together, cells, aligned, num_warps=warps)
+    together = max(1, warp // cells)
+    grid, warps = (-(-rows // together),), max(1, cells // warp)
+    kernels.rank_held[grid](*given, rows, *sizes[1:], count, rule, together, cells, aligned, num_warps=warps)
 
 
-def _strides(x: torch.Tensor | None, shape: torch.Size) -> tuple[int, ...]:
-    """Of the axes of rows, and of cells."""
-    found = () if x is None else x.expand(shape).stride()
-    return (0,) * (AXES + 1 - len(found)) + found
+def _axes(shape: torch.Size, strides: list[tuple[int, ...]]) -> list[tuple[int, tuple[int, ...]]]:
+    """Four axes of rows, each with a stride of each tensor: those of 1 left out, those in one step put together."""
+    found: list[tuple[int, tuple[int, ...]]] = []
+    for size, steps in zip(shape, zip(*strides, strict=True), strict=False):
+        if size == 1:
+            continue
+        before, outer = found[-1] if found else (0, ())
+        if found and all(a == b * size for a, b in zip(outer, steps, strict=True)):
+            found[-1] = (before * size, steps)
+        else:
+            found.append((size, steps))
+    if len(found) > AXES:
+        raise ValueError(f"rows of {len(found)} axes, at most {AXES}")
+    return [(1, (0,) * len(strides))] * (AXES - len(found)) + found
 
 
 def _amount(rule: Chosen, candidates: torch.Tensor, amounts: torch.Tensor | None, size: int) -> float | torch.Tensor:

@@ -19,15 +19,21 @@ BEYOND = tl.constexpr(2147483647)
 # Halvings after which the range shrinks to the scores that are in it: that costs as much as two.
 HALVINGS = tl.constexpr(6)
 # Numbers that differ from call to call; a kernel for each would be compiled.
-SHAPES = ("strides", "amount", "rows", "sizes")
+SHAPES = ("rows", "second", "third", "fourth")
 
 
 @triton.jit
-def begin(row, sizes, strides, ALIGNED: tl.constexpr):
-    """Where rows begin; they have four axes, and `sizes` is how long the last three are."""
-    inner, outer = row // sizes[2], row // sizes[2] // sizes[1]
-    found = (outer // sizes[0]).to(tl.int64) * strides[0] + (outer % sizes[0]).to(tl.int64) * strides[1]
-    found += (inner % sizes[1]).to(tl.int64) * strides[2] + (row % sizes[2]).to(tl.int64) * strides[3]
+def place_of(row, second, third, fourth):
+    """Where rows are along their four axes, of which the last three are so long."""
+    inner, outer = row // fourth, row // fourth // third
+    places = (outer // second, outer % second, inner % third, row % fourth)
+    return (places[0].to(tl.int64), places[1].to(tl.int64), places[2].to(tl.int64), places[3].to(tl.int64))
+
+
+@triton.jit
+def begin(places, strides, ALIGNED: tl.constexpr):
+    """Where rows begin."""
+    found = places[0] * strides[0] + places[1] * strides[1] + places[2] * strides[2] + places[3] * strides[3]
     return tl.multiple_of(found, [16]) if ALIGNED else found
 
 
@@ -82,7 +88,9 @@ def rank_held(
     amount,
     kept_ptr,
     rows,
-    sizes,
+    second,
+    third,
+    fourth,
     count,
     RULE: tl.constexpr,
     ROWS: tl.constexpr,
@@ -97,14 +105,15 @@ def rank_held(
     j = tl.arange(0, CELLS)
     inside = (row < rows)[:, None] & (j < count)[None, :]
     at = j.to(tl.int64)[None, :]
-    scores = tensors[0] + (begin(row, sizes, strides[0], ALIGNED)[:, None] + at * steps[0])
-    candidates = tensors[1] + (begin(row, sizes, strides[1], ALIGNED)[:, None] + at * steps[1])
+    places = place_of(row, second, third, fourth)
+    scores = tensors[0] + (begin(places, strides[0], ALIGNED)[:, None] + at * steps[0])
+    candidates = tensors[1] + (begin(places, strides[1], ALIGNED)[:, None] + at * steps[1])
     forced = tensors[2]
     if forced is not None:
-        forced += begin(row, sizes, strides[2], ALIGNED)[:, None] + at * steps[2]
+        forced += begin(places, strides[2], ALIGNED)[:, None] + at * steps[2]
     amount += tl.zeros([ROWS], tl.float32)
     if tensors[3] is not None:
-        amount = tl.load(tensors[3] + begin(row, sizes, strides[3], False), mask=row < rows, other=0.0)
+        amount = tl.load(tensors[3] + begin(places, strides[3], False), mask=row < rows, other=0.0)
     key, spends = cells_at(scores, candidates, forced, inside, RULE)
     must, ranked = key == MUST, key > MUST
     spent = tl.sum(tl.where(must, spends, 0.0), 1)
@@ -140,7 +149,7 @@ def rank_held(
 
 @triton.jit
 def of_row(scores, candidates, forced, steps, count, RULE: tl.constexpr, STEP: tl.constexpr):
-    """What is spent in any case and by how many cells, what all and what those above 0 spend, and the range of scores."""
+    """What is spent in any case, by how many cells, by all, and by those above 0; the largest score, and the least."""
     before, others, above = tl.zeros([STEP], tl.float32), tl.zeros([STEP], tl.float32), tl.zeros([STEP], tl.float32)
     musts = tl.zeros([STEP], tl.int32)
     most, least = tl.full([STEP], LEAST, tl.int32), tl.full([STEP], BEYOND, tl.int32)
@@ -187,7 +196,9 @@ def rank_long(
     steps,
     amount,
     kept_ptr,
-    sizes,
+    second,
+    third,
+    fourth,
     count,
     RULE: tl.constexpr,
     STEP: tl.constexpr,
@@ -196,14 +207,15 @@ def rank_long(
 ):
     """One row of any length, read again for every few halvings; amounts are as in `rank_held`."""
     row = tl.program_id(0)
-    scores = tensors[0] + begin(row, sizes, strides[0], ALIGNED)
-    candidates = tensors[1] + begin(row, sizes, strides[1], ALIGNED)
+    places = place_of(row, second, third, fourth)
+    scores = tensors[0] + begin(places, strides[0], ALIGNED)
+    candidates = tensors[1] + begin(places, strides[1], ALIGNED)
     forced = tensors[2]
     if forced is not None:
-        forced += begin(row, sizes, strides[2], ALIGNED)
+        forced += begin(places, strides[2], ALIGNED)
     amount += tl.zeros([], tl.float32)
     if tensors[3] is not None:
-        amount = tl.load(tensors[3] + begin(row, sizes, strides[3], False))
+        amount = tl.load(tensors[3] + begin(places, strides[3], False))
     spent, musts, whole, peak, largest, low = of_row(scores, candidates, forced, steps, count, RULE, STEP)
     limit = amount * whole if RULE == COVER else amount
     end = largest
