@@ -7,6 +7,7 @@ import torch
 from ..compiler import ir
 from ..compiler.ir import Mask
 from ..compiler.selection import Axis, Choice
+from ..compiler.walk import rewrite, substitute
 from ..compiler.walk import variables as names_of
 from .score_call import Call, by_heads, condition
 from .views import Domain, affine
@@ -29,7 +30,7 @@ def possible(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
     required = requirement(call)
     if key.side == "d":
         found = _of_distances(query, key.size, call)
-    elif -(-call.n // query) * -(-call.n // key.size) > LARGE and _earliest_by_latest(required):
+    elif -(-call.n // query) * -(-call.n // key.size) > LARGE and _earliest_by_latest(required, call):
         # If any pair is admissible, that of the last query and the first key is.
         last = ((call.positions[cells.start : cells.start + cells.count, None] + 1) * query).clamp(max=call.n) - 1
         first = call.positions[: -(-call.n // key.size)] * key.size
@@ -66,10 +67,18 @@ def _from_tiles(query: int, size: int, call: Call) -> torch.Tensor:
 
 
 def _from_pairs(query: int, call: Call) -> torch.Tensor:
-    """Distances of single tokens, from the last queries on, until all are found."""
+    """Distances of single tokens: those of a cell's last query, or from the last queries on, until all are found."""
     required = requirement(call)
     found: list[torch.Tensor] = []
     size = min(query, call.n)
+    apart = ir.Binary("-", ir.Var("q"), ir.Var("d"))
+    if _moves(rewrite(required, lambda expr: substitute(expr, "k", apart)), "q", 1, call):
+        ends = call.positions[: -(-call.n // size)] * size + size
+        for last in (ends.clamp(max=call.n) - 1).split(PROBED):
+            q, k = last[:, None], last[:, None] - call.positions
+            met = by_heads(condition(required, call, {}, ("q", "k"), {"q": q, "k": k}), 2)
+            found.append((met & (k >= 0) & (q >= call.n - call.m)).flatten(0, 2))
+        return torch.cat(found, 1)
     for first in range(0, call.n, size):
         end = min(first + size, call.n)
         any_of = torch.zeros(call.heads, call.n, dtype=torch.bool, device=call.q.device)
@@ -98,13 +107,13 @@ def _of_places(key: Axis, call: Call, cells: Domain) -> torch.Tensor:
     first = torch.arange(cells.start, cells.start + cells.count, device=call.q.device)[:, None] * cells.size
     last = (first + cells.size).clamp(max=call.n) - 1
     places = torch.nn.functional.pad(key_of, (0, -call.n % key.size), value=call.n).unflatten(-1, (-1, key.size))
-    if _earliest_by_latest(required):
+    if _earliest_by_latest(required, call):
         # The last query may see whatever a cell's first key shows.
         earliest = places.amin(-1)[..., None, :]
         return by_heads(condition(required, call, {}, ("q", "k"), {"q": last, "k": earliest}), 2)
     first = first.clamp(min=call.n - call.m)
     found: torch.Tensor | None = None
-    for step in range(1 if _moves(required, "q", 1) else min(cells.size, call.n)):
+    for step in range(1 if _moves(required, "q", 1, call) else min(cells.size, call.n)):
         q = last - step
         met = condition(required, call, {}, ("q", "k"), {"q": q, "k": call.positions})
         met = by_heads(met, 2) & (q >= first)
@@ -115,20 +124,20 @@ def _of_places(key: Axis, call: Call, cells: Domain) -> torch.Tensor:
     return torch.nn.functional.pad(found, (0, -call.n % key.size)).unflatten(-1, (-1, key.size)).any(-1)
 
 
-def _earliest_by_latest(required: ir.Formula) -> bool:
+def _earliest_by_latest(required: ir.Formula, call: Call) -> bool:
     """Whether a later query may see what an earlier one does, and any query an earlier key."""
-    return _moves(required, "q", 1) and _moves(required, "k", -1)
+    return _moves(required, "q", 1, call) and _moves(required, "k", -1, call)
 
 
-def _moves(formula: ir.Formula, name: str, way: int) -> bool:
+def _moves(formula: ir.Formula, name: str, way: int, call: Call) -> bool:
     """Whether a formula that holds goes on to hold as a name rises (`way` 1) or falls (-1)."""
     match formula:
         case ir.Truth():
             return True
         case ir.And(items) | ir.Or(items):
-            return all(_moves(item, name, way) for item in items)
+            return all(_moves(item, name, way, call) for item in items)
         case ir.Compare("<" | "<=" | ">" | ">=" as op, left, right) if name in names_of(formula):
-            steps = affine(ir.Binary("-", left, right), {"n": 0, "m": 0})
+            steps = affine(ir.Binary("-", left, right), {"n": call.n, "m": call.m})
             return steps is not None and steps.get(name, 0) * way * (1 if op in (">", ">=") else -1) >= 0
         case _:
             return name not in names_of(formula)

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import weft
-from weft.codegen import scores
+from weft.codegen import score_call, scores
 from weft.codegen.orders import placed
 from weft.codegen.scores import call_of, evaluate
 from weft.codegen.select_reference import score_of
@@ -97,4 +98,55 @@ def test_no_index_is_a_tensor(body: str, monkeypatch: pytest.MonkeyPatch) -> Non
         raise AssertionError("gathered")
 
     monkeypatch.setattr(scores, "_gathered", never)
+    assert_right(body, N)
+
+
+class Held(TorchDispatchMode):
+    """The bytes of the largest new tensor, and of all integers among new tensors."""
+
+    largest = integers = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not func.is_view:
+            size = out.numel() * out.element_size()
+            self.largest = max(self.largest, size)
+            self.integers += 0 if out.is_floating_point() else size
+        return out
+
+
+def test_sums_along_diagonals_hold_some_groups_maps() -> None:
+    """No map of all heads is made where it is larger than a piece, and none of integers."""
+    n, probes, groups = 1 << 12, 256, 16
+    pattern = weft.load(f"""pattern p {{ causal axis t = last {probes} of q  axis d = q - k
+        let row[t, k] = softmax(Q[t] . K[k] over k) let x[d] = sum(t) row[t, t - d] keep d in top 9 by x[d] }}""")
+    generator = torch.Generator().manual_seed(1)
+    q, k = (torch.randn(1, groups, count, 4, generator=generator) for count in (probes, n))
+    program = pattern.program(groups, groups)
+    with Held() as held:
+        call = call_of(program, q, k, k, 1.0, {})
+        domains = {"d": call.domain("d")}
+        found = evaluate(Read("x", (Var("d"),)), call, domains).over(("d",))
+    whole = 4 * groups * probes * n
+    assert call.piece_bytes == whole // 2
+    assert held.largest < 1.1 * call.piece_bytes
+    assert held.integers < 16 * n
+    torch.testing.assert_close(found.flatten(0, 2), score_of(program, "x", q, k, k, 1.0, {})[0].float())
+
+
+@pytest.mark.parametrize("body", [
+    "let x[d] = sum(t) row[t, t - d] * (h + 1)",
+    "let x[d] = sum(t where (t + g) % 3 == 0) row[t, t - d]",
+    "let x[d] = sum(h, t) row[t, t - d]",
+    "let x[d] = sum(h in g, t) row[t, t - d] * (d + 1)",
+    "let w[t, k] = row[t, k] * g let x[d] = max(t) w[t, t - d]",
+    "let w[t, k] = sum(h) row[t, k] let x[d] = max(t) (w[t, t - d] * row[t, t - d])",
+    "let x[J] = sum(t, k in J) (row[t, k] * row[t, k])",
+])  # fmt: skip
+def test_groups_that_differ(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads keep their numbers, and what all share, where only some groups' maps are made at a time."""
+    assert_right(body, N, 4000)
+    monkeypatch.setattr(score_call, "LEAST_BYTES", 1000)
     assert_right(body, N)
