@@ -90,7 +90,7 @@ def _computed(match: Match, call: Call, names: Names, evaluate: Evaluate, title:
     key = (match, products, tuple(known.items()), tuple(scope.items()), call.n, call.m)
     if key not in call.memory:
         call.memory[key] = _planned(match, products, call, known, scope, title)
-    return _launched(call.memory[key], call, [side for *sides, _ in made for side in sides], numbers)
+    return launched(call.memory[key], call, [side for *sides, _ in made for side in sides], numbers)
 
 
 def _numbers(value: Value, term: Term, match: Match, scope: Names) -> torch.Tensor:
@@ -139,7 +139,7 @@ def _left(kernel: Kernel, m: Lanes, n: Lanes, call: Call, scope: Names) -> dict[
     return {"may": may, "may_columns": found.shape[1], "step_m": step_m, "step_n": step_n}
 
 
-def _launched(plan: Plan, call: Call, operands: Sequence[Operand], numbers: Sequence[torch.Tensor]) -> Value:
+def launched(plan: Plan, call: Call, operands: Sequence[Operand], numbers: Sequence[torch.Tensor]) -> Value:
     """What the kernel makes of tensors: nothing twice that is the same for all heads, or for the whole batch."""
     kernel, match = plan.kernel, plan.kernel.match
     tensors = (*(operand.x for operand in operands), *numbers)
