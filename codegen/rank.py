@@ -104,12 +104,8 @@ def _amount(rule: Chosen, candidates: torch.Tensor, amounts: torch.Tensor | None
         return amount(rule) if amounts is None else amounts.float()
     if not rule.percent:
         return float(min(size, int(amount(rule)))) if amounts is None else amounts.clamp(0, size).floor().float()
-    visible = rule.of == "visible"
-    count = (
-        candidates.expand(*candidates.shape[:-1], size).sum(-1, keepdim=True)
-        if visible
-        else torch.zeros((1,) * candidates.dim(), dtype=torch.long, device=candidates.device)
-    )
+    seen = candidates.expand(*candidates.shape[:-1], size)[..., : size if rule.of == "visible" else 0]
+    count = seen.sum(-1, keepdim=True)
     if amounts is None:
         return budget(rule, count, size).float()
     return torch.where(amounts.isnan(), torch.nan, budgets(rule, amounts, count, size))

@@ -66,12 +66,6 @@ def verdict(amount, limit, spent, whole, peak, RULE: tl.constexpr):
 
 
 @triton.jit
-def has_room(past, limit, RULE: tl.constexpr):
-    """Whether keeping ends at a score past which so much is spent, or at a lower one."""
-    return past <= limit if RULE == UNDER else past < limit
-
-
-@triton.jit
 def fitting(place, spends, past, limit, alone, RULE: tl.constexpr):
     """Whether there is room for a cell of the score at which keeping ends, after `place` others; the first `alone`."""
     if RULE == UNDER:
@@ -123,13 +117,12 @@ def rank_held(
     limit = amount * whole if RULE == COVER else amount
     # Keeping ends at the least score past which there is room.
     largest = tl.maximum(tl.max(key, 1), LEAST)
-    low = tl.minimum(tl.min(tl.where(key >= (LEAST if RULE == TOP else 0), key, BEYOND), 1), largest)
-    end = largest
+    low, end = tl.min(tl.where(key >= (LEAST if RULE == TOP else 0), key, BEYOND), 1), largest
     while tl.max((low < end).to(tl.int32), 0) > 0:
         for _ in tl.static_range(HALVINGS):
             middle = (low & end) + ((low ^ end) >> 1)
             past = spent + tl.sum(tl.where(key > middle[:, None], spends, 0.0), 1)
-            room = has_room(past, limit, RULE)
+            room = past < limit
             end = tl.where(room, middle, end)
             low = tl.where(room, low, middle + 1)
         upper = tl.max(tl.where(key <= end[:, None], key, OUT), 1)
@@ -223,7 +216,7 @@ def rank_long(
         span = end.to(tl.int64) - low
         middles = (low + span * (tl.arange(0, MIDDLES) + 1) // (MIDDLES + 1)).to(tl.int32)
         past = spent + past_each(scores, candidates, forced, steps, count, middles, RULE, STEP, MIDDLES)
-        room = has_room(past, limit, RULE)
+        room = past < limit
         end = tl.minimum(end, tl.min(tl.where(room, middles, BEYOND), 0))
         low = tl.maximum(low, tl.max(tl.where(room, LEAST, middles + 1), 0))
     past = tl.full([1], 0, tl.int32) + end

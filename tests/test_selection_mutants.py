@@ -216,23 +216,34 @@ def ranked(*cells: float | str) -> list[Cell]:
 TIED = ranked(1.0, -2.0, 0.5, 3.0, 3.0, 3.0, "3!", "9?", 3.0, 0.25)
 HALVES = ranked("2!", 0.5, 0.5, "4?", -1.0, "nan", 0.5, 0.5, 0.5, 2.0)
 EDGES = ranked(1.0, 3.4028234663852886e38, float("inf"), -0.0, 0.0, -3.0, -1.0, -2.0, "1?", "1?")
+# Numbers next to each other.
+CLOSE = ranked(*(1 + place / 2**23 for place in (0, 1, 2, 3, 18)))
 FEW = ranked(1.0, 1.0, -0.5)
 LOSSES = ranked("2!", -1.0, -1.0, -1.0, -1.0)
 NAN = float("nan")
 RANKED: dict[str, tuple[tuple[list[Cell], float], ...]] = {
-    "top": ((EDGES, 1), (EDGES, 4), (EDGES, 6), (TIED, 3), (HALVES, 20)),
-    "cover": ((TIED, 0.75), (HALVES, 0.5), (HALVES, 0.875), (LOSSES, 0.25), (ranked(1.0, 0.0, 0.5), 1.0)),
+    "top": (*((CLOSE, count) for count in (1, 2, 3, 4)), (EDGES, 1), (EDGES, 4), (EDGES, 6), (TIED, 3), (HALVES, 20)),
+    "cover": (
+        (TIED, 0.75),
+        (HALVES, 0.5),
+        (HALVES, 0.875),
+        (LOSSES, 0.25),
+        (ranked(1.0, 0.0, 0.5), 1.0),
+        (ranked(1.0, "inf"), 0.5),
+    ),
     "reach": ((TIED, 6.0), (TIED, 16.0), (HALVES, 3.5)),
     "under": ((TIED, 15.0), (TIED, 0.25), (HALVES, 5.0), (FEW, NAN), (FEW, 0.5)),
 }
 
 
 def check_rule(rule: str) -> None:
-    with mock.patch.object(rank, "STEP", 8):
-        for row, amount in RANKED[rule]:
-            of_rank.agree(of_rank.chosen(rule, None), [row], [amount])
-        if rule == "reach":
-            of_rank.agree(of_rank.chosen(rule, None), [FEW, FEW], [0.5, 1.5])
+    """Rows held in registers, and rows read in steps; alone, and some together that take unlike numbers of halvings."""
+    for warps in (16, 0):
+        with mock.patch.object(rank, "STEP", 8), mock.patch.object(rank, "WARPS", warps):
+            for row, amount in RANKED[rule]:
+                of_rank.agree(of_rank.chosen(rule, None), [row], [amount])
+            rows, amounts = zip(*(each for each in RANKED[rule] if len(each[0]) == 10), strict=True)
+            of_rank.agree(of_rank.chosen(rule, None), list(rows), list(amounts))
 
 
 def check_lists() -> None:
@@ -271,32 +282,45 @@ CHOOSING = [
     Mutant("two zeros", "top", r"bounded == 0", "bounded != bounded"),
     Mutant("no number ranked", "top", r"may & \(x == x\)", "may"),
     Mutant("cells that are no candidates", "top", r"may & \(x == x\)", "(x == x)"),
-    Mutant("forced cells ranked again", "cover", r"real & ~must", "real"),
+    Mutant("forced cells ranked again", "cover", r"!= 0, MUST, key", "!= 0, key, key"),
     Mutant("weights counted as cells", "cover", r"if RULE == TOP else weight", "if RULE <= COVER else weight"),
-    # Sums and the search.
-    Mutant("the end among those past it", "top", r"key > end\), spends", "key >= end), spends"),
-    Mutant("a forced cell costs nothing", "reach", r"spent = tl\.sum\(before, 0\)", "spent = tl.sum(before, 0) * 0"),
-    Mutant("the whole without what is forced", "cover", r"spent \+ tl\.sum\(others, 0\)", "tl.sum(others, 0)"),
-    Mutant("the peak is the whole", "reach", r"peak = whole if .*", "peak = whole"),
-    Mutant("no score below 0", "top", r"-2147483648 if RULE == TOP", "0 if RULE == TOP"),
-    Mutant("a share of 1", "cover", r"amount \* whole", "amount"),
-    Mutant("a search that ends one too late", "top", r"low, middle \+ 1", "low, middle + 2"),
-    Mutant("the amount of another row", "reach", r"amounts_ptr \+ row", "amounts_ptr"),
-    # What is kept.
-    Mutant("ties counted from each step", "top", r"earlier \+= .*", "earlier += 0"),
-    Mutant("ties counted from one", "top", r"same\.to\(tl\.int32\), 0\) - 1", "same.to(tl.int32), 0)"),
-    Mutant("one tie more", "reach", r"spends < amount\n", "spends <= amount\n"),
+    # What a row keeps, once its sums are known.
+    Mutant("everything is not all", "under", r"some = whole <= limit", "some = whole < 0"),
+    Mutant("an amount that is no number", "under", r"limit, amount == amount", "limit, spent == spent"),
+    Mutant("a peak that is the end", "cover", r"\(peak >= limit\) == 0", "(peak > limit) == 0"),
+    Mutant("cells kept beside enough forced ones", "cover", r" & \(\(spent >= limit\) == 0\)", ""),
+    Mutant("a sum that is never reached", "reach", r"\(peak >= limit\) & ", "(peak < limit) & "),
+    Mutant("one tie more", "reach", r"spends, 0\.0\) < limit", "spends, 0.0) <= limit"),
     Mutant("one tie less", "under", r"\(place \+ 1\)\.to", "(place + 2).to"),
+    Mutant("not even one cell", "under", r"\(place == 0\) & alone", "(place < 0) & alone"),
+    Mutant("none of infinitely much", "cover", r"tl\.where\(place > 0, (.*), 0\.0\) < limit", r"\1 < limit"),
+    # Rows held in registers.
+    Mutant("all rows begin where the first does", "top", r"places\[3\] \* strides\[3\]", "0 * strides[3]"),
+    Mutant("the amount of another row", "reach", r"begin\(places, strides\[3\], False\)", "0 * row"),
+    Mutant("a forced cell costs nothing", "reach", r"where\(must, spends", "where(must, 0 * spends"),
+    Mutant("the whole without what is forced", "cover", r"whole = spent \+ ", "whole = "),
+    Mutant("the peak is the whole", "reach", r"peak = whole if .*", "peak = whole"),
+    Mutant("no score below 0", "top", r"LEAST if RULE == TOP else 0", "0"),
+    Mutant("a share of 1", "cover", r"amount \* whole", "amount"),
+    Mutant("the end among those past it", "top", r"key > middle", "key >= middle"),
+    Mutant("a search that ends one too late", "top", r"low, middle \+ 1", "low, middle + 2"),
+    Mutant("what is spent past another score", "top", r"key > end\[:, None\], spends", "key >= end[:, None], spends"),
+    Mutant("ties counted from one", "top", r"same\.to\(tl\.int32\), 1\) - 1", "same.to(tl.int32), 1)"),
     Mutant("ties not kept", "top", r" \| \(same & fits\)", ""),
     Mutant("all ties kept", "top", r"same & fits", "same"),
     Mutant("forced cells not kept", "top", r"keep = must \| ", "keep = "),
-    Mutant("not even one cell", "under", r"\(place == 0\) & ", "(place < 0) & "),
-    Mutant("one cell beside forced ones", "under", r" & \(musts == 0\)", ""),
-    Mutant("cells kept beside enough forced ones", "cover", r"some = spent < amount", "some = amount == amount"),
-    Mutant("a sum that is never reached", "reach", r"peak >= amount, spent", "peak < amount, spent"),
-    Mutant("everything is not all", "under", r"everything = whole <= amount", "everything = whole < 0"),
-    Mutant("a peak that is the end", "cover", r"everything = peak < amount", "everything = peak <= amount"),
-    Mutant("an amount that is no number", "under", r"some = amount == amount", "some = spent == spent"),
+    Mutant("one cell beside forced ones", "under", r" & \(tl\.max\(must.*", ""),
+    # Rows read in steps.
+    Mutant("a forced cell of a step costs nothing", "reach", r"spent = tl\.sum\(before, 0\)", "spent = 0.0"),
+    Mutant("the whole of steps without what is forced", "cover", r"spent \+ tl\.sum\(others, 0\)", "tl.sum(others, 0)"),
+    Mutant("the peak of steps is the whole", "reach", r"peak = whole if .*", "peak = whole", "def of_row"),
+    Mutant("cells of the next row", "top", r"forced, j < count", "forced, j <= count", "def cells_from"),
+    Mutant("ends among those past them", "top", r"> ends\[:, None\]", ">= ends[:, None]"),
+    Mutant("sums of the last step", "cover", r"total \+= ", "total = "),
+    Mutant("a range that begins one too late", "top", r"LEAST, middles \+ 1", "LEAST, middles + 2"),
+    Mutant("nothing spent in any case", "reach", r"past = spent \+ tl\.sum\(past_each", "past = tl.sum(past_each"),
+    Mutant("one cell beside forced ones of steps", "under", r" & \(musts == 0\)", ""),
+    Mutant("ties counted from each step", "top", r"earlier \+= .*", "earlier += 0"),
     # Lists of tiles.
     Mutant("full tiles among the partial ones", "lists", r"may & \(all_of == 0\)", "may"),
     Mutant("tiles outside the limits", "lists", r"may = may & .*", "may = may"),
