@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -37,9 +37,21 @@ class Plan:
     """A kernel for the cells at hand: how they lie in tiles, and arguments that no tensor decides."""
 
     kernel: Kernel
+    function: Any
+    parameters: tuple[str, ...]
     rows: Lanes
     columns: Lanes
     arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A description, what its value is called, and plans for cells that were at hand before."""
+
+    match: Match
+    title: str
+    relative: "Found | None" = None
+    plans: dict[object, Plan] = field(default_factory=dict[object, Plan])
 
 
 def mapped(term: Term, call: Call, names: Names, evaluate: Evaluate) -> Value | None:
@@ -55,18 +67,27 @@ def mapped(term: Term, call: Call, names: Names, evaluate: Evaluate) -> Value | 
     if isinstance(term, Dot) and not (call.q.itemsize == 2 and mixes(term, call.program)):
         return None
     names = {name: domain for name, domain in names.items() if name in free(term)}
-    key = ("map", term, tuple((name, replace(domain, start=0, count=0)) for name, domain in names.items()))
+    key = ("map", term, tuple((name, x.side, x.order, x.size, x.within) for name, x in names.items()))
     if key not in call.memory:
-        known = (f"{x.name}[{', '.join(x.axes)}]" for x in call.program.scores if x.value == term)
-        call.memory[key] = (matched(term, call.program, names), next(known, "part of a score"))
-    found, title = call.memory[key]
+        call.memory[key] = _found(term, call, names)
+    found: Found | None = call.memory[key]
     if found is None or not all(domain.count for domain in names.values()):
         return None
-    return _computed(found, call, names, evaluate, title)
+    return _computed(found, call, names, evaluate)
 
 
-def _computed(match: Match, call: Call, names: Names, evaluate: Evaluate, title: str) -> Value | None:
+def _found(term: Term, call: Call, names: Names) -> Found | None:
+    match = matched(term, call.program, names)
+    if match is None:
+        return None
+    known = (f"{x.name}[{', '.join(x.axes)}]" for x in call.program.scores if x.value == term)
+    title = next(known, "part of a score")
+    return Found(match, title, Found(match.statistics, f"row sums of {title}") if match.weights else None)
+
+
+def _computed(found: Found, call: Call, names: Names, evaluate: Evaluate) -> Value | None:
     """The value of what is described."""
+    match = found.match
     loops = tuple(loop for loop in match.loops if not isinstance(loop, Heads))
     binders = tuple(side.binder for side in (match.row, match.column) if side.binder)
     known = {**names, **inner_names((*binders, *loops), call, names)}
@@ -80,17 +101,19 @@ def _computed(match: Match, call: Call, names: Names, evaluate: Evaluate, title:
     if len(made) < len(pairs):
         return None
     numbers = [_numbers(evaluate(term, call, scope), term, match, scope) for term in match.numbers]
-    if match.weights:
-        row = {match.row.name: known[match.row.name]}
-        relative = _computed(match.statistics, call, row, evaluate, f"row sums of {title}")
-        if relative is None:
-            return None
-        numbers.append(relative.over((match.row.name,)))
-    products = tuple(product for _, _, product in made)
-    key = (match, products, tuple(known.items()), tuple(scope.items()), call.n, call.m)
-    if key not in call.memory:
-        call.memory[key] = _planned(match, products, call, known, scope, title)
-    return launched(call.memory[key], call, [side for *sides, _ in made for side in sides], numbers)
+    operands, products = [side for *sides, _ in made for side in sides], tuple(product for *_, product in made)
+    if found.relative is not None:
+        plan = _plan(found.relative, products, call, scope, scope)
+        numbers.append(launched(plan, call, operands, numbers).over((match.row.name,)))
+    return launched(_plan(found, products, call, known, scope), call, operands, numbers)
+
+
+def _plan(found: Found, products: tuple[Product, ...], call: Call, known: Names, scope: Names) -> Plan:
+    """The plan for these cells, made once."""
+    key = (products, tuple(known.items()), tuple(scope.items()))
+    if key not in found.plans:
+        found.plans[key] = _planned(found, products, call, known, scope)
+    return found.plans[key]
 
 
 def _numbers(value: Value, term: Term, match: Match, scope: Names) -> torch.Tensor:
@@ -101,25 +124,25 @@ def _numbers(value: Value, term: Term, match: Match, scope: Names) -> torch.Tens
     return value.over((*axes, *loops)).float()
 
 
-def _planned(match: Match, products: tuple[Product, ...], call: Call, known: Names, scope: Names, title: str) -> Plan:
+def _planned(found: Found, products: tuple[Product, ...], call: Call, known: Names, scope: Names) -> Plan:
     """Tiles for the cells at hand, those that the condition leaves, and the kernel."""
+    match = found.match
     row, column, inner = known[match.row.name], known[match.column.name], scope[match.inner]
-    size = 4 if any(product.mixed for product in products) else 2
-    widths = [(product.width * product.left, product.width * product.right) for product in products]
-    sides = tuple(size * sum(width[side] for width in widths) for side in (0, 1))
+    sides = tuple(sum(product.sizes[side] for product in products) for side in (0, 1))
     config = configuration(architecture(call.q.device), (row.count, column.count), sides, len(products))
     m, n = (
         lanes(known[side.name], known[side.outer] if isinstance(side.binder, Inside) else None, block)
         for side, block in ((match.row, config.block_m), (match.column, config.block_n))
     )
     sizes = tuple((name, domain.size) for name, domain in scope.items())
-    kernel = Kernel(title, match, products, config, m.piece, n.piece, sizes)
+    kernel = Kernel(found.title, match, products, config, m.piece, n.piece, sizes)
     counts: dict[str, Any] = {"inner_begin": inner.start, "inner_end": inner.start + inner.count}
     for side, x in (("m", m), ("n", n)):
         counts |= {f"{name}_{side}": getattr(x, name) for name in SIDED}
     for place, loop in enumerate(kernel.loops):
         counts |= {f"loop{place}_low": scope[loop].start, f"loop{place}_high": scope[loop].start + scope[loop].count}
-    return Plan(kernel, m, n, counts | (_left(kernel, m, n, call, scope) if kernel.limited else {}))
+    left = _left(kernel, m, n, call, scope) if kernel.limited else {}
+    return Plan(kernel, *_compiled(kernel), m, n, counts | left)
 
 
 def _left(kernel: Kernel, m: Lanes, n: Lanes, call: Call, scope: Names) -> dict[str, Any]:
@@ -164,10 +187,9 @@ def launched(plan: Plan, call: Call, operands: Sequence[Operand], numbers: Seque
         tails += tuple(str(kernel.loops.index(loop)) for loop in loops)
         values |= {title: x} | {f"{title}_{name}": s for name, s in zip(tails, steps_of(x), strict=True)}
     grid = (batch * groups * heads * plan.rows.tiles * (1 if kernel.whole else plan.columns.tiles),)
-    function, parameters = _compiled(kernel)
     options = {"num_warps": kernel.config.warps, "num_stages": kernel.config.stages}
     with torch.cuda.device(out.device) if out.is_cuda else nullcontext():
-        function[grid](*(values[name] for name in parameters), **options)
+        plan.function[grid](*(values[name] for name in plan.parameters), **options)
     for place, lanes_of in ((3, plan.rows), (4, plan.columns)):
         if lanes_of.parts > 1 and place < out.ndim:
             out = apply(match.op, out.unflatten(place, (-1, lanes_of.parts)), place + 1)

@@ -27,6 +27,17 @@ class Product:
     unit: float = 1.0
     mixed: bool = False
 
+    @property
+    def wide(self) -> int:
+        """Numbers of a row in a tile."""
+        return max(16, 1 << (self.width - 1).bit_length())
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of a row and of a column in a tile."""
+        each = self.wide * (4 if self.mixed else 2)
+        return each * self.left, each * self.right
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:

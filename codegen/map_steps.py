@@ -37,8 +37,8 @@ def _place(kernel: Kernel, title: str, loops: tuple[str, ...]) -> ast.expr:
 
 def load_rows(kernel: Kernel, title: str, parts: int, loops: tuple[str, ...]) -> list[ast.stmt]:
     """The rows of one side of a product, in each of their parts; those of lanes without a cell are some other's."""
-    width = kernel.products[int(title[1:])].width
-    wide = max(16, 1 << (width - 1).bit_length())
+    product = kernel.products[int(title[1:])]
+    width, wide = product.width, product.wide
     cell = expression("at_m - begin_m" if title[0] == "a" else "at_n - inner_begin")
     strides: dict[str, ast.expr] = {"C": name(f"{title}_cell"), "D": name(f"{title}_d")}
     sizes: dict[str, ast.expr] = {"WIDE": constant(wide), "WIDTH": constant(width)}

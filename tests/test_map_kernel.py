@@ -12,7 +12,7 @@ from tests.test_map_match import SCORE, call_for, program
 from weft.codegen import map_call
 from weft.codegen.map_call import Plan, mapped
 from weft.codegen.map_kernel import emit
-from weft.codegen.map_parts import Kernel
+from weft.codegen.map_parts import Kernel, Product
 from weft.codegen.map_tiles import Lanes, configuration, lanes, may_hold, runs, steps
 from weft.codegen.named import Value
 from weft.codegen.scores import call_of, evaluate
@@ -215,8 +215,9 @@ def test_tiles_that_a_condition_leaves() -> None:
 @pytest.mark.parametrize("arch", [80, 89, 90, 100, 120])
 def test_configurations_fit(arch: int) -> None:
     """No more shared memory than the smallest device of the kind has: rows once, columns twice."""
-    for width in (16, 64, 80, 128, 256):
+    for width in (16, 64, 80, 128, 144, 256):
         for left, right in ((1, 1), (1, 3), (3, 1), (3, 3)):
-            one = configuration(arch, (9999, 9999), (2 * left * width, 2 * right * width), 1)
-            held = 2 * width * (left * one.block_m + 2 * right * one.block_n)
+            product = Product(width, left, right)
+            one = configuration(arch, (9999, 9999), product.sizes, 1)
+            held = product.sizes[0] * one.block_m + 2 * product.sizes[1] * one.block_n
             assert held <= {80: 160, 89: 99, 90: 227, 100: 227, 120: 99}[arch] * 1024 or one.block_n == 16
