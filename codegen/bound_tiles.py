@@ -12,7 +12,7 @@ from ..compiler.selection import Order
 from ..compiler.walk import reads, variables
 from .search import TORCH
 from .select_plan import place_of
-from .select_tiles import Band, Cells, Places, Tiles, tiles_of
+from .select_tiles import Band, Cells, Places, Tiles, tiles_plainly
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def tiles_of_segments(found: Tiles, within: int, tiling: Tiling, band: Band, n: 
     """Tiles of places from what is known of whole segments, [.., query tiles, segments]."""
 
     def tiles(kept: torch.Tensor) -> Tiles:
-        return tiles_of(Cells(kept if kept.ndim == 4 else kept[None], tiling.block_m, within), tiling, band, n)
+        return tiles_plainly(Cells(kept if kept.ndim == 4 else kept[None], tiling.block_m, within), tiling, band, n)
 
     return Tiles(tiles(found.touched).touched, tiles(found.full).full)
 

@@ -8,7 +8,7 @@ import torch
 from ..compiler.plan import Tiling
 from .launch import Columns
 from .list_tiles import Visited, device_lists
-from .select_tiles import Band, Cells, Tiles, tiles_of
+from .select_tiles import Band, Packed, Tiles, tiles_of
 
 # Cells of keys smaller than this may be gathered key by key: no tile is as small.
 SMALLEST_TILE = 16
@@ -16,7 +16,7 @@ SMALLEST_TILE = 16
 GATHER_COST = 2.0
 
 
-def may_gather(cells: Cells) -> bool:
+def may_gather(cells: Packed) -> bool:
     """Whether a choice's cells are so small that tiles could be mostly other keys."""
     return cells.kind == "k" and cells.key_size < SMALLEST_TILE
 
@@ -31,7 +31,7 @@ class Singles:
 
 
 def singles_of(
-    cells: Sequence[Cells],
+    cells: Sequence[Packed],
     choices: Sequence[int],
     tiling: Tiling,
     limits: torch.Tensor,
@@ -49,20 +49,20 @@ def singles_of(
     return Singles(frozenset(choices), columns_of(some, size, tiling, limits, band, n, keys), exact)
 
 
-def longest(cells: Sequence[Cells], most: Sequence[int | None], size: int, n: int) -> int:
+def longest(cells: Sequence[Packed], most: Sequence[int | None], size: int, n: int) -> int:
     """How many keys a list that `size` queries share may have."""
     pairs = zip(cells, most, strict=True)
     return min(n, sum((n if keys is None else keys) * rows_within(one, size) for one, keys in pairs))
 
 
-def rows_within(cells: Cells, size: int) -> int:
+def rows_within(cells: Packed, size: int) -> int:
     """How many cells of queries lie in `size` queries."""
-    return 1 if cells.kept.shape[2] == 1 else -(-size // cells.query_size)
+    return 1 if cells.shared else -(-size // cells.query_size)
 
 
-def list_size(cells: Sequence[Cells], block_m: int, m: int) -> tuple[int, bool]:
+def list_size(cells: Sequence[Packed], block_m: int, m: int) -> tuple[int, bool]:
     """How many of m queries share a list of keys, and whether each of them keeps all that is listed."""
-    sizes = [m if one.kept.shape[2] == 1 else one.query_size for one in cells]
+    sizes = [m if one.shared else one.query_size for one in cells]
     finest = min(sizes)
     if all(size in (m, finest) or size % finest == 0 for size in sizes) and (finest == m or finest % block_m == 0):
         return finest, True
@@ -70,7 +70,7 @@ def list_size(cells: Sequence[Cells], block_m: int, m: int) -> tuple[int, bool]:
 
 
 def columns_of(
-    cells: Sequence[Cells], size: int, tiling: Tiling, limits: torch.Tensor, band: Band, n: int, keys: int
+    cells: Sequence[Packed], size: int, tiling: Tiling, limits: torch.Tensor, band: Band, n: int, keys: int
 ) -> Columns:
     """The keys that choices keep, listed for each `size` queries; those of a query tile end where its limits do."""
     kept = torch.zeros((), dtype=torch.bool, device=limits.device)

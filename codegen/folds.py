@@ -97,4 +97,7 @@ def beside(parts: Sequence[Value], name: str) -> Value:
     first = parts[0]
     if name not in first.axes or len(parts) == 1:
         return first
-    return replace(first, tensor=torch.cat([part.over(first.axes) for part in parts], 3 + first.axes.index(name)))
+    # What is one number for all heads in some parts may be one for each group in others.
+    lead = [max(part.tensor.shape[axis] for part in parts) for axis in range(3)]
+    tensors = [x.expand(*lead, *x.shape[3:]) for x in (part.over(first.axes) for part in parts)]
+    return replace(first, tensor=torch.cat(tensors, 3 + first.axes.index(name)))

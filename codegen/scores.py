@@ -75,7 +75,8 @@ def call_of(
     # Rows of 16 bits stay what they are: matrix units take them, and lose nothing.
     kept = {name for name in vectors if givens[name].dtype in (torch.float16, torch.bfloat16) and exact.itemsize == 4}
     spread = {
-        name: (x if name in kept else x.to(exact)).expand(x.shape[0], heads, *x.shape[2:]).unflatten(1, (groups, each))
+        # What all heads share is not made for each of them.
+        name: (x if name in kept else x.to(exact)).unflatten(1, (groups, each) if x.shape[1] > 1 else (1, 1))
         for name, x in givens.items()
     }
     positions = torch.arange(k.shape[2], device=q.device)

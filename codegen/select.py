@@ -7,9 +7,12 @@ from typing import assert_never
 import torch
 
 from ..compiler import ir
+from ..compiler.lower_term import free
 from ..compiler.selection import Choice, Chosen, Number, Term, Threshold
 from .candidates import possible
+from .lanes import lanes, widest
 from .map_sizes import footprint
+from .named import Value
 from .rank import WIDEST, rank_rows, ranks
 from .rules import choose, meets
 from .score_call import Call, by_heads, condition
@@ -27,13 +30,19 @@ SORT_BYTES, RANK_BYTES = 24, 8
 ALIGNED = 16
 
 
+# Terms that are known for the cells at hand.
+Known = Mapping[Term, Value]
+NOTHING: Known = {}
+
+
 def map_bytes() -> int:
     """Bytes of one map of scores: maps come in pieces of as much."""
     return MAP_BYTES
 
 
 def chosen_cells(choice: Choice, call: Call, band: Band) -> torch.Tensor:
-    """What a choice keeps for some queries, [B, H, query cells, key cells]; by key/value head where a group agrees.
+    """What a choice keeps for some queries, [B, H, query cells, key cells]; by key/value head where the heads of each
+    group agree, and with one head where all do.
 
     One row of query cells where the choice is the same for all queries, one column likewise.
     """
@@ -48,8 +57,8 @@ def chosen_cells(choice: Choice, call: Call, band: Band) -> torch.Tensor:
 
 
 def _by_heads(found: torch.Tensor, call: Call) -> torch.Tensor:
-    each = found.shape[2]
-    return found.expand(*call.q.shape[:2], each, *found.shape[3:]).flatten(1, 2)
+    groups = 1 if found.shape[1] == found.shape[2] == 1 else call.q.shape[1]
+    return found.expand(call.q.shape[0], groups, *found.shape[2:]).flatten(1, 2)
 
 
 def _joint(choice: Choice) -> bool:
@@ -60,10 +69,12 @@ def keep(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
     """What a choice keeps for some cells of queries, [B, G or 1, heads of the group or 1, query cells, key cells]."""
     parts = chunks(choice, call, cells)
     if len(parts) == 1:
-        return _choice(choice, replace(call, recent={}), cells)
+        return _choice(choice, replace(call, recent={}), cells, {})
+    once = _once(choice, replace(call, recent={}), cells)
     out: torch.Tensor | None = None
     for part in parts:
-        kept = _choice(choice, replace(call, recent={}), part)
+        mine = {side: _narrowed(value, choice.query, part, cells) for side, value in once.items()}
+        kept = _choice(choice, replace(call, recent={}), part, mine)
         if out is None:
             out = kept.new_empty((*kept.shape[:3], cells.count, kept.shape[4]))
         out[:, :, :, part.start - cells.start :][:, :, :, : part.count] = kept
@@ -71,21 +82,35 @@ def keep(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
     return out
 
 
+def _once(choice: Choice, call: Call, cells: Domain) -> dict[Term, Value]:
+    """The sides of a threshold that are a number for each query: pieces of those would be too small."""
+    if not isinstance(choice, Threshold):
+        return {}
+    sides = (side for side in (choice.left, choice.right) if choice.key not in free(side))
+    return {side: evaluate(side, call, _query(choice, cells)) for side in sides}
+
+
+def _narrowed(value: Value, query: str | None, part: Domain, whole: Domain) -> Value:
+    if query not in value.axes:
+        return value
+    place = 3 + value.axes.index(query)
+    return replace(value, tensor=value.tensor.narrow(place, part.start - whole.start, part.count))
+
+
 def chunks(choice: Choice, call: Call, cells: Domain) -> list[Domain]:
     """Query cells to do at once, so that neither scores nor ranking take much memory."""
     keys = call.domain(choice.key).count if choice.key else 1
-    heads = call.q.shape[0] * call.heads
-    joint = _joint(choice)
+    heads, joint = lanes(choice, call), _joint(choice)
     sorts = not call.q.is_cuda or keys > WIDEST
-    # Where queries choose alone, what they choose is large itself.
-    room = max(RANKED * call.piece_bytes, heads * keys * cells.count // 8)
+    # Until the output is there, half of its room is free.
+    room = max(RANKED * call.piece_bytes, call.q.numel() * call.q.element_size() // 2)
     fit = room // (heads * keys * (SORT_BYTES if sorts else RANK_BYTES))
     count = cells.count if joint else max(1, min(cells.count, fit))
     sides = (choice.by,) if isinstance(choice, Chosen) else (choice.left, choice.right)
 
     def needs(count: int) -> int:
         names = _names(choice, call, cells.part(cells.start + cells.count - count, count))
-        return heads * call.exact.itemsize * max(footprint(side, call, names) for side in sides)
+        return max(widest(side, call) * footprint(side, call, names) for side in sides) * call.exact.itemsize
 
     # What all queries share is as large for fewer of them.
     while count > 1 and not joint and call.map_bytes < needs(count) > needs(count // 2):
@@ -96,32 +121,38 @@ def chunks(choice: Choice, call: Call, cells: Domain) -> list[Domain]:
     return [cells.part(first, min(count, end - first)) for first in range(cells.start, end, count)]
 
 
+def _query(choice: Choice, cells: Domain) -> dict[str, Domain]:
+    return {choice.query: cells} if choice.query else {}
+
+
 def _names(choice: Choice, call: Call, cells: Domain) -> dict[str, Domain]:
-    query = {choice.query: cells} if choice.query else {}
-    return query | ({choice.key: call.domain(choice.key)} if choice.key else {})
+    return _query(choice, cells) | ({choice.key: call.domain(choice.key)} if choice.key else {})
 
 
-def _value(term: Term, call: Call, axes: Sequence[str | None], names: Mapping[str, Domain]) -> torch.Tensor:
+def _value(
+    term: Term, call: Call, axes: Sequence[str | None], names: Mapping[str, Domain], known: Known = NOTHING
+) -> torch.Tensor:
     """A number for each of the cells, [B or 1, G or 1, heads of the group or 1, query cells, key cells]; 1 for None."""
     named = [axis for axis in axes if axis]
-    x = evaluate(term, call, {axis: names[axis] for axis in named}).over(named)
+    found = known[term] if term in known else evaluate(term, call, {axis: names[axis] for axis in named})
+    x = found.over(named)
     for place, axis in enumerate(axes):
         x = x if axis else x.unsqueeze(3 + place)
     return x
 
 
-def _met(threshold: Threshold, call: Call, names: Mapping[str, Domain]) -> torch.Tensor:
+def _met(threshold: Threshold, call: Call, names: Mapping[str, Domain], known: Known = NOTHING) -> torch.Tensor:
     axes = (threshold.query, threshold.key)
-    a, b = (_value(side, call, axes, names) for side in (threshold.left, threshold.right))
+    a, b = (_value(side, call, axes, names, known) for side in (threshold.left, threshold.right))
     return meets(threshold, a, b)
 
 
-def _choice(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
+def _choice(choice: Choice, call: Call, cells: Domain, known: Known) -> torch.Tensor:
     names = _names(choice, call, cells)
     candidates = possible(choice, call, cells)
     match choice:
         case Threshold():
-            kept = candidates & _met(choice, call, names)
+            kept = candidates & _met(choice, call, names, known)
         case Chosen():
             kept = _chosen(choice, call, names, candidates, cells)
         case _:
@@ -145,7 +176,7 @@ def _chosen(
     if choice.among is not None:
         candidates = candidates & where(choice.among)
     score = _value(choice.by, call, (choice.query, choice.key), names)
-    forced = torch.zeros_like(candidates) if choice.counting is None else where(choice.counting) & candidates
+    forced = None if choice.counting is None else where(choice.counting) & candidates
     amounts = None
     if not isinstance(choice.amount, Number):
         amounts = _value(choice.amount, call, (choice.query, None), names)
@@ -172,13 +203,15 @@ def _ranked(
     choice: Chosen,
     score: torch.Tensor,
     candidates: torch.Tensor,
-    forced: torch.Tensor,
+    forced: torch.Tensor | None,
     amounts: torch.Tensor | None,
     room: int,
 ) -> torch.Tensor:
-    """What a rule keeps; as many heads at once as there is room for."""
-    given = (score, candidates, forced) if amounts is None else (score, candidates, forced, amounts)
-    shape = torch.broadcast_shapes(*(x.shape for x in given))
+    """What a rule keeps; as many heads at once as there is room for where it sorts."""
+    shape = torch.broadcast_shapes(*(x.shape for x in (score, candidates, forced, amounts) if x is not None))
+    if not choice.joint and ranks(score.expand(shape)):
+        return rank_rows(choice, score, candidates, forced, amounts)
+    forced = torch.zeros_like(candidates) if forced is None else forced
     score, candidates, forced = (x.expand(shape).flatten(0, 2) for x in (score, candidates, forced))
     if amounts is not None:
         amounts = amounts.expand(*shape[:4], 1).flatten(0, 2)

@@ -25,7 +25,7 @@ from ..compiler.plan import Plan, Region, Shape, Tiling
 from ..compiler.selection import Program
 from ..compiler.walk import reads
 from .columns import Singles
-from .select_tiles import Cells, Places
+from .select_tiles import Packed, Places
 
 
 def loops_of(program: Program, shape: Shape, tiling: Tiling) -> Plan | None:
@@ -39,7 +39,7 @@ def loops_of(program: Program, shape: Shape, tiling: Tiling) -> Plan | None:
 
 def plan_of(
     program: Program,
-    cells: Sequence[Cells],
+    cells: Sequence[Packed],
     shape: Shape,
     tiling: Tiling,
     exact: bool,
@@ -83,10 +83,10 @@ def _name(choice: int) -> str:
     return f"chosen {choice}"
 
 
-def lookup(choice: int, cells: Cells, order: str) -> Formula:
+def lookup(choice: int, cells: Packed, order: str) -> Formula:
     """Whether a choice kept the cell of a pair."""
     key = place_of(order) if cells.kind == "p" else Var("k")
-    rows, columns = cells.kept.shape[2], cells.kept.shape[3]
+    rows, columns = cells.bits.shape[2], cells.count
     own = Binary("-", Var("q"), Var("off"))
     row, column = _cell(own, cells.query_size, rows), _cell(key, cells.key_size, columns)
     if cells.kind == "d":
@@ -118,13 +118,13 @@ def place_of(order: str) -> Read:
 
 
 def lookup_tables(
-    program: Program, plan: Plan, cells: Sequence[Cells], places: Places | None
+    program: Program, plan: Plan, cells: Sequence[Packed], places: Places | None
 ) -> dict[str, torch.Tensor]:
     """The tables that a plan reads besides those of its clauses: [B, ..]."""
     masks = (*(region.mask for region in plan.regions), *([plan.columns] if plan.columns else []))
     read = {one.table for mask in masks for one in reads(mask)}
     out: dict[str, torch.Tensor] = {
-        _name(c): one.kept.flatten(1).view(torch.int8) for c, one in enumerate(cells) if _name(c) in read
+        _name(c): one.cells().kept.flatten(1).view(torch.int8) for c, one in enumerate(cells) if _name(c) in read
     }
     for order in program.orders:
         if order.name in read:

@@ -11,6 +11,7 @@ from ..compiler.ir import Mask
 from ..compiler.pipeline import make_plan
 from ..compiler.plan import Shape, Tiling
 from ..compiler.tables import Ints
+from .cell_bits import pack, tiles_by_kernel, unpack
 from .tables import gather, tile_lists
 
 
@@ -43,17 +44,6 @@ class Cells:
     kind: Literal["k", "d", "p"] = "k"
     first: int = 0
 
-    def part(self, band: Band) -> "Cells":
-        """The rows of some queries; a row that all share serves any."""
-        return (
-            self if self.kept.shape[2] == 1 else replace(self, kept=self.kept[:, :, self.rows(band)], first=band.first)
-        )
-
-    def rows(self, band: Band) -> slice:
-        """Where the rows of some queries are."""
-        start, end = band.first - self.first, band.end - self.first
-        return slice(start // self.query_size, -(-end // self.query_size))
-
     def by_head(self, heads: int) -> "Cells":
         """The same with a row of cells for each head."""
         each = heads // self.kept.shape[1]
@@ -62,28 +52,41 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Cells kept for later, a bit for each of `count` cells of keys."""
+    """Cells as bits, of `count` cells of keys; all else as in Cells."""
 
     bits: torch.Tensor
     count: int
-    cells: Cells
+    query_size: int
+    key_size: int
+    kind: Literal["k", "d", "p"] = "k"
+    first: int = 0
 
-    def part(self, band: Band) -> Cells:
-        """The cells of some queries."""
-        shared = self.bits.shape[2] == 1
-        bits = self.bits if shared else self.bits[:, :, self.cells.rows(band)]
-        kept = (bits[..., None] >> torch.arange(8, device=bits.device, dtype=torch.uint8) & 1).bool()
-        kept = kept.flatten(-2)[..., : self.count]
-        return replace(self.cells, kept=kept, first=self.cells.first if shared else band.first)
+    @property
+    def shared(self) -> bool:
+        """Whether one row serves all queries."""
+        return self.bits.shape[2] == 1
+
+    def part(self, band: Band) -> "Packed":
+        """The rows of some queries; a row that all share serves any."""
+        if self.shared:
+            return self
+        start, end = (band.first - self.first) // self.query_size, -(-(band.end - self.first) // self.query_size)
+        return replace(self, bits=self.bits[:, :, start:end], first=band.first)
+
+    def by_head(self, heads: int) -> "Packed":
+        """The same with a row of cells for each head."""
+        each = heads // self.bits.shape[1]
+        return self if each == 1 else replace(self, bits=self.bits.repeat_interleave(each, 1))
+
+    def cells(self) -> Cells:
+        """The cells themselves."""
+        return Cells(unpack(self.bits, self.count), self.query_size, self.key_size, self.kind, self.first)
 
 
 def packed(cells: Cells) -> Packed:
     """Cells in an eighth of their bytes."""
-    kept = torch.nn.functional.pad(cells.kept, (0, -cells.kept.shape[3] % 8)).unflatten(-1, (-1, 8))
-    bits = kept[..., 0].to(torch.uint8)
-    for place in range(1, 8):
-        bits |= kept[..., place].to(torch.uint8) << place
-    return Packed(bits, cells.kept.shape[3], replace(cells, kept=cells.kept.new_empty(0)))
+    kept = cells.kept
+    return Packed(pack(kept), kept.shape[3], cells.query_size, cells.key_size, cells.kind, cells.first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +122,15 @@ def static_tiles(
     return Tiles(touched, filled)
 
 
-def tiles_of(cells: Cells, tiling: Tiling, band: Band, n: int) -> Tiles:
+def tiles_of(cells: Packed, tiling: Tiling, band: Band, n: int) -> Tiles:
     """Tiles in which a choice kept some cell, and those of which it kept all; of places, tiles of places."""
+    if cells.bits.is_cuda and cells.kind != "d":
+        return Tiles(*tiles_by_kernel(cells.bits, (cells.query_size, cells.key_size), tiling, band.count, n))
+    return tiles_plainly(cells.cells(), tiling, band, n)
+
+
+def tiles_plainly(cells: Cells, tiling: Tiling, band: Band, n: int) -> Tiles:
+    """The same, by the definition."""
     rows = _along(Tiles(cells.kept, cells.kept), 2, cells.query_size, tiling.block_m, band.count)
     if cells.kind == "d":
         return _tiles_of_distances(rows, cells.key_size, tiling, band, n)
@@ -174,7 +184,7 @@ def _counted(kept: torch.Tensor, axis: int, first: torch.Tensor, last: torch.Ten
     return sums.index_select(axis, last) - before
 
 
-def aligned(cells: Sequence[Cells], tiling: Tiling, n: int) -> bool:
+def aligned(cells: Sequence[Packed], tiling: Tiling, n: int) -> bool:
     """Whether every tile lies inside one cell of each choice."""
     sides = [(c.query_size, tiling.block_m) for c in cells] + [(c.key_size, tiling.block_n) for c in cells]
     sides += [(c.key_size, tiling.block_m) for c in cells if c.kind == "d"]

@@ -8,7 +8,7 @@ import torch
 import weft
 from weft.codegen.reference import attend_dense
 from weft.codegen.search import TORCH
-from weft.codegen.select_tiles import Band, Cells, Places
+from weft.codegen.select_tiles import Band, Cells, Places, packed
 from weft.compiler.evaluate import truth
 from weft.compiler.ir import Clause, Compare, Const, Formula, Mask, Not, Var, disjunction
 from weft.compiler.plan import Shape
@@ -50,7 +50,8 @@ class Case:
 
     def query(self) -> Query:
         """All queries at once."""
-        return Query(self.job(), Band(0, self.n), self.cells, (None,) * len(self.cells), self.places)
+        cells = tuple(map(packed, self.cells))
+        return Query(self.job(), Band(0, self.n), cells, (None,) * len(cells), self.places)
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator().manual_seed(self.n)

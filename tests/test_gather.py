@@ -12,7 +12,7 @@ from weft import selection_bands, selection_setting
 from weft.codegen import columns as columns_module
 from weft.codegen.list_tiles import combine
 from weft.codegen.select_plan import place_of
-from weft.codegen.select_tiles import Band, Cells, aligned, packed, tiles_of
+from weft.codegen.select_tiles import Band, Cells, aligned, packed, tiles_plainly
 from weft.compiler.ir import Binary, Compare, Const, Not, Read, Var
 from weft.compiler.plan import Tiling
 from weft.selection_setting import agree
@@ -73,8 +73,8 @@ def test_distances(size: tuple[int, int, int, int], backend: str) -> None:
 def test_distances_to_tiles(n: int, query: int, size: int, block: int, seed: int) -> None:
     """Tiles with a pair are touched, full ones have all; where tiles are inside cells, both exactly."""
     cells, tiling = some((1, 1, n), query, size, 0.4, "d", seed), Tiling(16, block)
-    kept, found = pairs(cells, None, n)[0, 0], tiles_of(cells, tiling, Band(0, n), n)
-    exact = aligned([cells], tiling, n) or cells.kept.shape[2] == 1
+    kept, found = pairs(cells, None, n)[0, 0], tiles_plainly(cells, tiling, Band(0, n), n)
+    exact = aligned([packed(cells)], tiling, n) or cells.kept.shape[2] == 1
     for i in range(-(-n // 16)):
         for j in range(-(-n // block)):
             tile = kept[i * 16 : (i + 1) * 16, j * block : (j + 1) * block]
@@ -138,10 +138,10 @@ def test_queries_that_choose_alone(heads: int, groups: int, fewest: int, monkeyp
     shape = (2, groups, n)
     for cells in ((some(shape, 1, 16, 0.1), some(shape, 16, 1, 0.02)), (some(shape, 3, 5, 0.1),)):
         case = Case(n, heads, groups, 2, cells, keeps=(FIRST,))
-        assert agree(case.job(), cells) == (group in (2, 4))
+        assert agree(case.job(), case.query().cells) == (group in (2, 4))
         case.check("triton", 1e-5)
     odd = Case(n, heads, groups, 2, (some((2, heads, n), 1, 8, 0.1),))
-    assert not agree(odd.job(), odd.cells)
+    assert not agree(odd.job(), odd.query().cells)
     odd.check("triton", 1e-5)
 
 
@@ -173,6 +173,6 @@ def test_packed_cells(rows: int, columns: int, size: int, seed: int) -> None:
     kept = torch.rand(2, 3, rows, columns, generator=generator) < 0.5
     cells = Cells(kept, size, 1, first=size)
     for first in range(rows):
-        found = packed(cells).part(Band(size * (1 + first), size * (1 + rows)))
+        found = packed(cells).part(Band(size * (1 + first), size * (1 + rows))).cells()
         assert torch.equal(found.kept, kept[:, :, first if rows > 1 else 0 :])
         assert found.key_size == 1 and found.query_size == size

@@ -19,7 +19,7 @@ from weft.codegen.list_tiles import Visited, lists_by_kernel, lists_plainly
 from weft.codegen.map_sizes import reach
 from weft.codegen.scores import call_of
 from weft.codegen.select_reference import selected
-from weft.codegen.select_tiles import Band, Cells, Tiles, aligned, tiles_of
+from weft.codegen.select_tiles import Band, Cells, Tiles, aligned, packed, tiles_plainly
 from weft.codegen.views import Domain
 from weft.codegen.weigh import group_sums
 from weft.compiler.plan import Tiling
@@ -137,12 +137,12 @@ def test_cells_to_tiles(n: int, rows: int, columns: int, seed: int) -> None:
     kept = rng.random((1, 1, -(-n // rows), -(-n // columns))) < 0.5
     cells, tiling = Cells(torch.from_numpy(kept), rows, columns), Tiling(16, 8)
     pairs = kept[0, 0].repeat(rows, 0)[:n].repeat(columns, 1)[:, :n]
-    found = tiles_of(cells, tiling, Band(0, n), n)
+    found = tiles_plainly(cells, tiling, Band(0, n), n)
     for i in range(-(-n // 16)):
         for j in range(-(-n // 8)):
             tile = pairs[i * 16 : (i + 1) * 16, j * 8 : (j + 1) * 8]
             assert bool(found.touched[0, 0, i, j]) == tile.any() and bool(found.full[0, 0, i, j]) == tile.all()
-            if aligned([cells], tiling, n):
+            if aligned([packed(cells)], tiling, n):
                 assert tile.any() == tile.all()
 
 

@@ -70,8 +70,9 @@ def attention(
     layers: int,
     tf32: bool,
     inputs: Mapping[str, Any],
+    sums: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output and the log-sum-exp of one call."""
+    """The output and, where it is asked for by `sums`, the log-sum-exp of one call."""
     import torch
 
     require_tensors(pattern, (q, k, v))
@@ -86,7 +87,7 @@ def attention(
     if pattern.dynamic and q.numel() and k.numel():
         from .selection import attention_by_selection
 
-        return attention_by_selection(pattern, q, k, v, factor, chosen, (layer, layers), tf32, inputs)
+        return attention_by_selection(pattern, q, k, v, factor, chosen, (layer, layers), tf32, inputs, sums)
     mask = pattern.program(heads, kv_heads, layer, layers).limits if pattern.dynamic else None
     mask = mask or pattern.bind(heads, kv_heads, layer, layers)
     if not q.numel() or not k.numel():

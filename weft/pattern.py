@@ -223,7 +223,7 @@ class Pattern(Parameterised):
         """
         from .calls import attention
 
-        out, lse = attention(self, q, k, v, scale, backend, layer, layers, tf32, inputs)
+        out, lse = attention(self, q, k, v, scale, backend, layer, layers, tf32, inputs, return_lse)
         return (out, lse) if return_lse else out
 
     def source(

@@ -99,7 +99,7 @@ def select_places(
     from .selection_choose import choosing
 
     found = choosing(job, q, k, v, scale, inputs)
-    return [one.by_head(job.shape.heads) for one in found.cells(Band(0, job.n))], found.places
+    return [one.cells().by_head(job.shape.heads) for one in found.cells(Band(0, job.n))], found.places
 
 
 def tables(job: Job) -> dict[str, torch.Tensor]:
@@ -157,8 +157,10 @@ def attention_by_selection(
     layers: tuple[int, int],
     tf32: bool,
     inputs: Mapping[str, Any],
+    sums: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output and the log-sum-exp of one call; `backend` is "gpu", "triton", "hopper", "cpu" or "reference"."""
+    """The output and, if asked for, the log-sum-exp of one call; `backend` is "gpu", "triton", "hopper", "cpu" or
+    "reference"."""
     import torch
 
     from .selection_bands import attend
@@ -178,7 +180,7 @@ def attention_by_selection(
             found = choosing(job, q, k, v, scale, inputs)
             most = most_kept(job)
             places = found.places if needs_places(job) else None
-            return attend(job, found.cells, most, q, k, v, scale, backend, tf32, places)
+            return attend(job, found.cells, most, q, k, v, scale, backend, tf32, places, found.bits(), sums)
         except TensorError:
             raise
         except ValueError as error:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .compiler.cells_of_pairs import axes_of
 from .selection import with_all_queries
 from .selection_setting import Setting, Target, setting_of
 from .selection_tiles import Query, Work, row_tiles, work_of
@@ -15,18 +14,19 @@ from .selection_tiles import Query, Work, row_tiles, work_of
 if TYPE_CHECKING:
     import torch
 
-    from .codegen.select_tiles import Band, Cells, Places
+    from .codegen.select_tiles import Band, Cells, Packed, Places
     from .selection import Job
 
-# Bytes of what is chosen at once, and of the lists of tiles and of single keys: so many, or a share of K and V.
+# Bytes of what is chosen at once, and of the lists of tiles: so many, or a share of K and V.
 CHOSEN_BYTES, CHOSEN_SHARE = 1 << 26, 32
-LIST_BYTES, LIST_SHARE = 1 << 23, 32
-COLUMN_BYTES = 1 << 26
+LIST_BYTES, LIST_SHARE = 1 << 24, 32
+# Bytes of lists of single keys, and of tables that pairs are looked up in.
+COLUMN_BYTES = 1 << 28
 # Query tiles of a band begin at multiples of this many tokens, which all kernels' do.
 BLOCK = 128
 
 # What each choice keeps for some queries.
-Source = Callable[["Band"], Sequence["Cells"]]
+Source = Callable[["Band"], Sequence["Packed"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,10 @@ class Attention:
 
 def given(cells: Sequence[Cells]) -> Source:
     """Cells that are known for all queries."""
-    return lambda band: [one.part(band) for one in cells]
+    from .codegen.select_tiles import packed
+
+    held = [packed(one) for one in cells]
+    return lambda band: [one.part(band) for one in held]
 
 
 def attend(
@@ -72,12 +75,15 @@ def attend(
     backend: str,
     tf32: bool = False,
     places: Places | None = None,
+    bits: float = 0.0,
+    sums: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output and the log-sum-exp `[B, H, m]` of attention over cells; `backend` is "gpu", "triton", "hopper" or
     "cpu".
 
     `places` is the order that tiles of keys follow, if any; `most`, how many keys each choice keeps at most for a cell
-    of queries.
+    of queries; `bits`, how many cells the choices have for one query. Without `sums` the log-sum-exp is the last
+    band's, and of no use.
     """
     import torch
 
@@ -89,32 +95,23 @@ def attend(
     call = Attention(with_all_queries(job, asking=False), source, tuple(most), places, q, k, v, scale, backend, tf32)
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     out: torch.Tensor | None = None
-    sums: torch.Tensor | None = None
-    for span in _spans(call):
+    lse = torch.empty(q.shape[:3] if sums else (0,), dtype=exact, device=q.device)
+    for span in _spans(call, bits):
         for query, setting in _queries(call, span):
-            if out is None or sums is None:
-                # What is chosen is larger than what is kept of it: the output comes after.
-                out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-                sums = torch.empty(q.shape[:3], dtype=exact, device=q.device)
-            _attend(call, query, setting, out, sums)
-    assert out is not None and sums is not None
-    return out, sums
+            # What is chosen is larger than what is kept of it: the output comes after.
+            out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
+            _attend(call, query, setting, out, lse if sums else None)
+    assert out is not None
+    return out, lse
 
 
-def _spans(call: Attention) -> Iterator[Band]:
+def _spans(call: Attention, bits: float) -> Iterator[Band]:
     """Queries to choose for at once: where all cells of queries begin, and as many as there is room for."""
     from .codegen.select_tiles import Band
 
     job, step = call.job, _stride(call.job)
-    axes = axes_of(job.program)
-    # Numbers of cells for one query.
-    each = sum(
-        -(-job.n // axes[choice.key].size if choice.key else 1) / axes[choice.query].size
-        for choice in job.program.choices
-        if choice.query
-    )
-    room = max(CHOSEN_BYTES, call.held // CHOSEN_SHARE) * (8 if call.q.is_cuda else 1)
-    fit = max(step, int(room / max(1.0, each * job.batch * job.shape.heads)) // step * step)
+    room = 8 * max(CHOSEN_BYTES, call.held // CHOSEN_SHARE)
+    fit = max(step, int(room / max(1.0, bits)) // step * step)
     for first in range((job.n - call.m) // step * step, job.n, fit):
         yield Band(first, min(job.n, first + fit))
 
@@ -127,23 +124,18 @@ def _stride(job: Job) -> int:
 
 def _queries(call: Attention, span: Band) -> Iterator[tuple[Query, Setting]]:
     """What was chosen for some queries, as many at once as there is room for lists of."""
-    from .codegen.select_tiles import Band, packed
+    from .codegen.select_tiles import Band
 
-    cells = call.source(span)
+    cells = tuple(call.source(span))
     setting = setting_of(call.job, cells, call.most, _target(call))
     job = call.job
     if setting.config.pack > 1:
         job = replace(job, shape=replace(job.shape, heads=job.shape.heads // setting.config.pack))
-    query = Query(job, span, tuple(cells), call.most, call.places)
+    query = Query(job, span, cells, call.most, call.places)
     step = max(_stride(job), room_for(query, setting, call.held) // _stride(job) * _stride(job))
-    if span.count <= step:
-        yield replace(query, cells=tuple(one.by_head(job.shape.heads) for one in cells)), setting
-        return
-    held = [packed(one) if call.q.is_cuda else one for one in cells]
-    del cells, query
     for first in range(span.first, span.end, step):
         band = Band(first, min(span.end, first + step))
-        some = tuple(one.part(band).by_head(job.shape.heads) for one in held)
+        some = tuple(one.part(band).by_head(job.shape.heads) for one in cells)
         yield Query(job, band, some, call.most, call.places), setting
 
 
@@ -159,24 +151,27 @@ def _target(call: Attention) -> Target:
 def room_for(query: Query, setting: Setting, held: int) -> int:
     """How many queries the lists may be for."""
     from .codegen.columns import list_size, longest, may_gather
+    from .codegen.select_tiles import aligned
 
     job, tiling, n = query.job, setting.tiling, query.job.n
     lanes, columns = job.batch * job.shape.heads, -(-n // tiling.block_n)
     rest = [c for c, one in enumerate(query.cells) if not (setting.gather and may_gather(one))]
-    cells = sum(one.kept.shape[3] * -(-tiling.block_m // one.query_size) for one in query.cells)
-    # Booleans of cells and of tiles come on the way to lists.
-    row = lanes * (4 * row_tiles(query, tiling, rest) + 2 * cells + 2 * columns)
-    fit = max(LIST_BYTES, held // LIST_SHARE) // row * tiling.block_m
+    # Which tiles are touched and full comes on the way to lists.
+    row = lanes * (4 * row_tiles(query, tiling, rest) + 2 * columns * len(rest))
+    fit = max(LIST_BYTES, held // LIST_SHARE) // max(1, row) * tiling.block_m
+    if not aligned(query.cells, tiling, n):
+        table = sum(0 if one.shared else lanes * one.count / one.query_size for one in query.cells)
+        fit = min(fit, int(COLUMN_BYTES / max(1.0, table)))
     singles = [c for c in range(len(query.cells)) if c not in rest]
-    if not singles:
-        return fit
     some = [query.cells[c] for c in singles]
+    if all(one.shared for one in some):
+        return fit
     size, _ = list_size(some, tiling.block_m, query.band.count)
     keys = longest(some, [query.most[c] for c in singles], size, n)
-    return fit if size == query.band.count else min(fit, COLUMN_BYTES // (lanes * (4 * keys + 4 * n)) * size)
+    return min(fit, COLUMN_BYTES // (lanes * (4 * keys + 4 * n)) * size)
 
 
-def _attend(call: Attention, query: Query, setting: Setting, out: torch.Tensor, sums: torch.Tensor) -> None:
+def _attend(call: Attention, query: Query, setting: Setting, out: torch.Tensor, sums: torch.Tensor | None) -> None:
     """The results of a band's queries."""
     import torch
 
@@ -189,7 +184,8 @@ def _attend(call: Attention, query: Query, setting: Setting, out: torch.Tensor, 
     found, lse = run(call, work, setting, band, q, None if missing else out[:, :, rows])
     if missing:
         out[:, :, rows] = found[:, :, missing:]
-    sums[:, :, rows] = lse[:, :, missing:]
+    if sums is not None:
+        sums[:, :, rows] = lse[:, :, missing:]
 
 
 def _on_cpu(

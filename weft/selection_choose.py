@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .compiler.cells_of_pairs import axes_of
 from .compiler.plan import Tiling
 from .compiler.selection import Axis, Choice, Chosen
 from .selection import Job, givens, tables, with_all_queries
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from .codegen.score_call import Call
-    from .codegen.select_tiles import Band, Cells, Places
+    from .codegen.select_tiles import Band, Packed, Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,31 +26,43 @@ class Choosing:
     call: Call
     places: Places | None
     # What is the same for all queries, or ranked over all of them, by the number of its choice.
-    whole: dict[int, Cells]
+    whole: dict[int, Packed]
 
-    def cells(self, band: Band) -> list[Cells]:
+    def cells(self, band: Band) -> list[Packed]:
         """What each choice keeps for some queries."""
         return [self._cells(c, choice, band) for c, choice in enumerate(self.job.program.choices)]
 
-    def _cells(self, c: int, choice: Choice, band: Band) -> Cells:
-        from .codegen.select import chosen_cells
+    def bits(self) -> float:
+        """How many cells the choices have for one query, of all batch elements and heads that differ."""
+        from .codegen.lanes import lanes
+
+        axes = axes_of(self.job.program)
+        return sum(
+            lanes(choice, self.call)
+            * -(-self.job.n // (axes[choice.key].size if choice.key else self.job.n))
+            / axes[choice.query].size
+            for choice in self.job.program.choices
+            if choice.query
+        )
+
+    def _cells(self, c: int, choice: Choice, band: Band) -> Packed:
         from .codegen.select_tiles import Band
 
         if choice.query and not (isinstance(choice, Chosen) and choice.joint):
-            return replace(self._shape(choice, band.first), kept=chosen_cells(choice, self.call, band))
+            return self._packed(choice, band)
         if c not in self.whole:
-            every = Band(0, self.job.n)
-            self.whole[c] = replace(self._shape(choice, 0), kept=chosen_cells(choice, self.call, every))
+            self.whole[c] = self._packed(choice, Band(0, self.job.n))
         return self.whole[c].part(band)
 
-    def _shape(self, choice: Choice, first: int) -> Cells:
-        from .codegen.select_tiles import Cells
+    def _packed(self, choice: Choice, band: Band) -> Packed:
+        from .codegen.select import chosen_cells
+        from .codegen.select_tiles import Cells, packed
 
-        axes = {axis.name: axis for axis in self.job.program.axes}
-        axis = axes.get(choice.key, Axis("", "k", 1)) if choice.key else Axis("", "k", self.job.n)
-        query = axes[choice.query].size if choice.query in axes else 1 if choice.query else self.job.n
+        axes = axes_of(self.job.program)
+        axis = axes[choice.key] if choice.key else Axis("", "k", self.job.n)
+        query = axes[choice.query].size if choice.query else self.job.n
         kind = "p" if axis.order else "d" if axis.side == "d" else "k"
-        return Cells(self.call.positions[:0], query, axis.size, kind, first)
+        return packed(Cells(chosen_cells(choice, self.call, band), query, axis.size, kind, band.first))
 
 
 def choosing(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from .codegen.configure import Config, Dtype
-    from .codegen.select_tiles import Cells
+    from .codegen.select_tiles import Packed
     from .selection import Job
 
 # Tokens of a query tile and of a key tile on the CPU, at most: cells may be smaller.
@@ -54,7 +54,7 @@ class Target:
     ordered: bool
 
 
-def setting_of(job: Job, cells: Sequence[Cells], most: Sequence[int | None], target: Target) -> Setting:
+def setting_of(job: Job, cells: Sequence[Packed], most: Sequence[int | None], target: Target) -> Setting:
     """The setting that may take the least time; raises TensorError."""
     from .codegen.columns import may_gather
     from .codegen.configure import Config
@@ -81,7 +81,7 @@ def setting_of(job: Job, cells: Sequence[Cells], most: Sequence[int | None], tar
     return min(found, key=lambda one: cost(one, job, cells, most))
 
 
-def cost(one: Setting, job: Job, cells: Sequence[Cells], most: Sequence[int | None]) -> float:
+def cost(one: Setting, job: Job, cells: Sequence[Packed], most: Sequence[int | None]) -> float:
     """How long a row of queries may take: keys that it meets, by the rows that a tile is worth."""
     from .codegen.columns import GATHER_COST, may_gather, rows_within
 
@@ -97,7 +97,7 @@ def cost(one: Setting, job: Job, cells: Sequence[Cells], most: Sequence[int | No
     return keys * max(rows, FEWEST_ROWS) / rows / one.config.rate
 
 
-def agree(job: Job, cells: Sequence[Cells]) -> bool:
+def agree(job: Job, cells: Sequence[Packed]) -> bool:
     """Whether the heads of each group keep the same pairs, and are as many as a tile can hold."""
     from .compiler.walk import variables
 
@@ -105,10 +105,10 @@ def agree(job: Job, cells: Sequence[Cells]) -> bool:
     clauses = (*job.program.limits.clauses, *job.program.keeps)
     if group & (group - 1) or not 1 < group <= FINE or any("h" in variables(clause.formula) for clause in clauses):
         return False
-    return all(one.kept.shape[1] == job.shape.kv_heads for one in cells)
+    return all(one.bits.shape[1] == job.shape.kv_heads for one in cells)
 
 
-def _inside(cells: Sequence[Cells], n: int, most: int) -> Tiling:
+def _inside(cells: Sequence[Packed], n: int, most: int) -> Tiling:
     """The largest tiles, powers of two up to `most`, that lie inside the cells; 16 at least."""
     fitting = [c for c in cells if c.kind != "d" or c.key_size >= SMALLEST_TILE]
 
@@ -123,7 +123,7 @@ def _inside(cells: Sequence[Cells], n: int, most: int) -> Tiling:
     return Tiling(side([c.query_size for c in cells] + distances), side(keys))
 
 
-def _gathering(job: Job, cells: Sequence[Cells], target: Target) -> Config:
+def _gathering(job: Job, cells: Sequence[Packed], target: Target) -> Config:
     """The kernel that gathers rows of keys, which the copy engine cannot."""
     from .codegen.configure import portable
 
@@ -133,7 +133,7 @@ def _gathering(job: Job, cells: Sequence[Cells], target: Target) -> Config:
     return config
 
 
-def _tiling(job: Job, cells: Sequence[Cells], target: Target) -> Config:
+def _tiling(job: Job, cells: Sequence[Packed], target: Target) -> Config:
     """The fastest kernel whose tiles lie in the cells, if one's do."""
     from .codegen.configure import configurations
     from .codegen.launch import describable
@@ -149,7 +149,7 @@ def _tiling(job: Job, cells: Sequence[Cells], target: Target) -> Config:
     return (fitting or configs)[0]
 
 
-def _small(job: Job, cells: Sequence[Cells], target: Target) -> Config | None:
+def _small(job: Job, cells: Sequence[Packed], target: Target) -> Config | None:
     """The kernel with few tokens in a tile, and with them all heads of a group that agree."""
     from .codegen.configure import portable
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .codegen.columns import Singles
     from .codegen.launch import Columns
     from .codegen.list_tiles import Visited
-    from .codegen.select_tiles import Band, Cells, Places, Tiles
+    from .codegen.select_tiles import Band, Packed, Places, Tiles
     from .compiler.ir import Clause
     from .selection import Job
 
@@ -51,7 +51,7 @@ class Query:
 
     job: Job
     band: Band
-    cells: tuple[Cells, ...]
+    cells: tuple[Packed, ...]
     most: tuple[int | None, ...]
     places: Places | None
 
@@ -68,7 +68,7 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
 
     from .calls import narrow
     from .codegen.list_tiles import Visited
-    from .codegen.select_plan import loops_of, lookup_tables, plan_of, without_orders
+    from .codegen.select_plan import lookup_tables, loops_of, plan_of, without_orders
     from .codegen.select_tiles import Tiles, aligned
     from .codegen.tables import gather as gather_tables
 
