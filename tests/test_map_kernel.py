@@ -41,6 +41,7 @@ ODD = [
     "axis A = q // 24  axis B = k // 100  let x[A, B] = max(u in A, v in B where v <= u) Q[u] . K[v] * scale",
     "axis A = q // 12  axis B = k // 3  let x[A, B] = min(u in A, v in B where u % 5 != v % 3) -(Q[u] . K[v])",
     "let x[I, J] = sum(i in I, j in J) (abs(Q[i * 4 + 1] . K[j * 4 + 3]) + i * 0.5 - J)",
+    "axis A = q // 150  let x[A, J] = max(u in A, w in J where w <= u) Q[u] . K[w]",
     # Conditions that leave rows nothing, that loops take part in, and that heads do.
     "let x[q] = max(k where k < q - 9 and k % 2 == 0) sqrt(abs(Q[q] . K[k]) / 3)",
     "input f[q, e]: vector input c[k]: vector let x[q, J] = max(e, k in J where k <= q + e) e * (f[q, e] . c[k])",
@@ -52,6 +53,9 @@ ODD = [
     "let p[q, k] = softmax(Q[q] . K[k] over k where k <= q - 3 or k == 0)  let x[q, J] = sum(u in J) p[q, u]",
     "let p[q, j] = softmax(Q[q] . K[j * 4] over j where j % 3 != 1)"
     "  let x[q, J] = sum(r < 3, o < 2) p[q, J * 2 + 2 * r - 3]",
+    "let p[q, k] = softmax(Q[q] . K[k] over k where k != q)  let x[I, J] = sum(u in I, w in J) p[u, w]",
+    # The last tokens alone, as an axis and as a binder.
+    "let x[J] = max(u in last 9 of q where J * 8 <= u) (Q[u] . K[J * 8] - u)",
     "let s[t, k] = Q[t] . K[k]  let x[t] = max(k where k <= t) s[t, k] * s[t, k]",
 ]
 
