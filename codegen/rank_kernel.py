@@ -74,6 +74,23 @@ def fitting(place, spends, past, limit, alone, RULE: tl.constexpr):
     return past + tl.where(place > 0, place.to(tl.float32) * spends, 0.0) < limit
 
 
+@triton.jit
+def last_kept(key, spends, spent, limit, end, RULE: tl.constexpr):
+    """The least score of each row past which there is room; rows that are done stay as they are."""
+    low = tl.min(tl.where(key >= (LEAST if RULE == TOP else 0), key, BEYOND), 1)
+    while tl.max((low < end).to(tl.int32), 0) > 0:
+        for _ in tl.static_range(HALVINGS):
+            middle = (low & end) + ((low ^ end) >> 1)
+            past = spent + tl.sum(tl.where(key > middle[:, None], spends, 0.0), 1)
+            room = past < limit
+            end = tl.where(room, middle, end)
+            low = tl.where(room, low, middle + 1)
+        upper = tl.max(tl.where(key <= end[:, None], key, OUT), 1)
+        lower = tl.min(tl.where(key >= low[:, None], key, BEYOND), 1)
+        low, end = tl.where(upper >= low, lower, end), tl.where(upper >= low, upper, end)
+    return end
+
+
 @triton.jit(do_not_specialize=SHAPES)
 def rank_held(
     tensors,
@@ -115,19 +132,8 @@ def rank_held(
     # Sums rise while scores are positive, and fall after.
     peak = whole if RULE == TOP else spent + tl.sum(tl.where(key > 0, spends, 0.0), 1)
     limit = amount * whole if RULE == COVER else amount
-    # Keeping ends at the least score past which there is room.
     largest = tl.maximum(tl.max(key, 1), LEAST)
-    low, end = tl.min(tl.where(key >= (LEAST if RULE == TOP else 0), key, BEYOND), 1), largest
-    while tl.max((low < end).to(tl.int32), 0) > 0:
-        for _ in tl.static_range(HALVINGS):
-            middle = (low & end) + ((low ^ end) >> 1)
-            past = spent + tl.sum(tl.where(key > middle[:, None], spends, 0.0), 1)
-            room = past < limit
-            end = tl.where(room, middle, end)
-            low = tl.where(room, low, middle + 1)
-        upper = tl.max(tl.where(key <= end[:, None], key, OUT), 1)
-        lower = tl.min(tl.where(key >= low[:, None], key, BEYOND), 1)
-        low, end = tl.where(upper >= low, lower, end), tl.where(upper >= low, upper, end)
+    end = last_kept(key, spends, spent, limit, largest, RULE)
     past = spent + tl.sum(tl.where(key > end[:, None], spends, 0.0), 1)
     same = key == end[:, None]
     place = tl.cumsum(same.to(tl.int32), 1) - 1
