@@ -54,7 +54,8 @@ def tiles_by_kernel(
     Both are [B, H, query tiles, key tiles]; one row of cells is shared by all queries.
     """
     batch, heads, rows, _ = bits.shape
-    bits = bits if bits.stride(0) == heads * bits.stride(1) or batch == 1 else bits.contiguous()
+    # Batch elements and heads must lie at even distances.
+    bits = bits if batch == 1 or bits.stride(0) == heads * bits.stride(1) else bits.contiguous()
     tile_rows, tile_columns = -(-m // tiling.block_m), -(-n // tiling.block_n)
     shape = (batch, heads, tile_rows, tile_columns)
     touched, full = (torch.empty(shape, dtype=torch.bool, device=bits.device) for _ in range(2))

@@ -7,25 +7,47 @@ from typing import Any
 import torch
 
 from ..compiler.expand import TileLists
+from ..compiler.plan import Tiling
 from .launch import DeviceLists
-from .select_tiles import Tiles
+from .select_tiles import Packed, Tiles
 
 # Tiles of a row looked at together.
 STEP = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """Cells, each of which has so many rows of tiles, and tiles in a row."""
+
+    cells: Packed
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Visited:
-    """The tiles of a pattern, of a batch and its heads: in the limits, and in some of what is kept."""
+    """The tiles of a pattern, of a batch and its heads: in the limits, and in some of what is kept.
+
+    Where all that is kept is `cells` with whole tiles in them, that stands for their tiles.
+    """
 
     limits: Tiles
     kept: tuple[Tiles, ...]
     batch: int
     heads: int
+    cells: Whole | None = None
+
+
+def whole(cells: Packed, tiling: Tiling) -> Whole:
+    """Cells that tiles lie in."""
+    every = 1 << 30
+    rows = every if cells.shared else cells.query_size // tiling.block_m
+    return Whole(cells, rows, every if cells.count == 1 else cells.key_size // tiling.block_n)
 
 
 def combine(found: Visited) -> Tiles:
     """Tiles of the whole pattern, [B, H, query tiles, key tiles]."""
+    assert found.cells is None
     limits = found.limits
     touched = full = limits.touched.new_zeros((found.batch, found.heads, *limits.touched.shape[-2:]))
     for one in found.kept:
@@ -62,16 +84,22 @@ def lists_plainly(found: Visited) -> DeviceLists:
 
 def lists_by_kernel(found: Visited, most: int) -> DeviceLists:
     """The same, by kernels that read the tiles as they are where one choice is all that is kept."""
-    limits, kept, batch = found.limits, found.kept, found.batch
-    if len(kept) != 1 or limits.touched.ndim > 3:
+    limits, kept, batch, cells = found.limits, found.kept, found.batch, found.cells
+    if cells is None and (len(kept) != 1 or limits.touched.ndim > 3):
         one = combine(found)
         kept, limits = (one,), Tiles(one.touched.flatten(0, 1), one.full.flatten(0, 1))
     shape = (batch, found.heads, *limits.touched.shape[-2:])
-    touched, full = (x.expand(shape).contiguous() for x in (kept[0].touched, kept[0].full))
+    if cells is None:
+        touched, full = (x.expand(shape).contiguous() for x in (kept[0].touched, kept[0].full))
+        strides, columns = (0, 0, 1), 1
+    else:
+        touched = full = _in_line(cells.cells.bits)
+        strides, columns = (touched.stride(1), touched.stride(2), cells.rows), cells.columns
     maps = (touched, full, limits.touched.contiguous(), limits.full.contiguous())
-    rows, count = touched.numel() // shape[-1], shape[-1]
+    rows, count = batch * found.heads * shape[2], shape[-1]
     counts = torch.empty(2, rows, dtype=torch.int32, device=touched.device)
-    sizes: dict[str, Any] = {"limits": limits.touched.numel() // count, "count": count}
+    sizes: dict[str, Any] = {"limits": limits.touched.numel() // count, "count": count, "rows_of_lane": shape[2]}
+    sizes |= {"cells": strides, "tiles_of_cell": columns, "PACKED": cells is not None}
     sizes["STEP"] = min(STEP, max(32, 1 << (count - 1).bit_length()))
     from . import list_tiles_kernel as kernels  # triton is not everywhere
 
@@ -86,6 +114,11 @@ def lists_by_kernel(found: Visited, most: int) -> DeviceLists:
         seconds = splits if batch == 1 else splits.view(batch, per + 1)[:, :-1].flatten()
         writing[(rows,)](*maps, firsts, seconds, tiles, **sizes)
     return _lists(starts, splits, tiles, batch)
+
+
+def _in_line(bits: torch.Tensor) -> torch.Tensor:
+    """Bits whose batch elements and heads lie at even distances."""
+    return bits if bits.shape[0] == 1 or bits.stride(0) == bits.shape[1] * bits.stride(1) else bits.contiguous()
 
 
 def _bounds(counts: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:

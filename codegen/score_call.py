@@ -70,9 +70,9 @@ class Call:
 
     @property
     def piece_bytes(self) -> int:
-        """Bytes of what kernels go through in pieces, which small ones do not slow down: a share of K and V."""
+        """Bytes of what kernels go through in pieces: a share of K and V, or of the output, which is not there yet."""
         held = self.k.numel() * self.k.element_size() + self.v.numel() * self.v.element_size()
-        return min(self.map_bytes, max(LEAST_BYTES, held // SHARE))
+        return min(self.map_bytes, max(LEAST_BYTES, held // SHARE, self.q.numel() * self.q.element_size() // 4))
 
     @property
     def heads(self) -> int:

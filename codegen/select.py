@@ -21,7 +21,7 @@ from .select_tiles import Band
 from .views import Domain
 
 # Bytes of a map of scores that no kernel goes through in pieces: each piece costs the host about a millisecond.
-MAP_BYTES = 1 << 27
+MAP_BYTES = 1 << 28
 # What ranking holds is so many pieces.
 RANKED = 2
 # Bytes that ranking takes for each cell: where it sorts, most of them are for places.
@@ -102,8 +102,7 @@ def chunks(choice: Choice, call: Call, cells: Domain) -> list[Domain]:
     keys = call.domain(choice.key).count if choice.key else 1
     heads, joint = lanes(choice, call), _joint(choice)
     sorts = not call.q.is_cuda or keys > WIDEST
-    # Until the output is there, half of its room is free.
-    room = max(RANKED * call.piece_bytes, call.q.numel() * call.q.element_size() // 2)
+    room = RANKED * call.piece_bytes
     fit = room // (heads * keys * (SORT_BYTES if sorts else RANK_BYTES))
     count = cells.count if joint else max(1, min(cells.count, fit))
     sides = (choice.by,) if isinstance(choice, Chosen) else (choice.left, choice.right)

@@ -12,6 +12,7 @@ from tests.oracle import assert_close
 from tests.test_selection import NAMES, PATTERNS, inputs_of
 from tests.test_selection_fast import SMALL
 from tests.test_selection_fast import inputs_of as shipped_inputs
+from weft import selection_bands
 from weft.codegen.rank import rank_rows
 from weft.codegen.rules import choose
 from weft.codegen.select_reference import selected
@@ -140,3 +141,45 @@ def test_rules_without_sorting(rule: Any) -> None:
         one = Chosen(rule, Number(amount), False, "visible", "J", "I", Number(0), None, None, "")
         wanted = choose(one, score, candidates, forced & candidates)
         assert torch.equal(rank_rows(one, score, candidates, forced & candidates), wanted)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_nobody_waits_for_the_device(name: str) -> None:
+    """A call like an earlier one never asks the device how many of anything there are."""
+    pattern, n = weft.load(PATTERNS / "selection" / f"{name}.sparse", **SMALL[name]), 500
+    q, k, v = tensors(n, torch.bfloat16)
+    inputs = {key: x.cuda() for key, x in shipped_inputs(pattern, n).items()}
+    first = pattern.attention(q, k, v, **inputs)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        again = pattern.attention(q, k, v, **inputs)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize(
+    "name", ["xattention", "minference_blocks", "moba", "nsa_selected", "seer_attention", "minference"]
+)
+def test_bands_of_queries(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists for few queries at once, and choices for few, give what one band gives."""
+    pattern, n = weft.load(PATTERNS / "selection" / f"{name}.sparse", **SMALL[name]), 1000
+    q, k, v = tensors(n, torch.bfloat16)
+    inputs = {key: x.cuda() for key, x in shipped_inputs(pattern, n).items()}
+    whole = pattern.attention(q, k, v, return_lse=True, **inputs)
+    for names in (("LIST_BYTES", "LIST_SHARE"), ("CHOSEN_BYTES", "CHOSEN_SHARE")):
+        monkeypatch.setattr(selection_bands, names[0], 1)
+        monkeypatch.setattr(selection_bands, names[1], 1 << 60)
+        found = pattern.attention(q, k, v, return_lse=True, **inputs)
+        torch.testing.assert_close(found[0], whole[0], rtol=2e-2, atol=2e-2)
+        torch.testing.assert_close(found[1], whole[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [4000, 4096])
+def test_the_last_queries_only(n: int) -> None:
+    """A few queries cost no others' work, and get what they get among all."""
+    pattern = weft.load(PATTERNS / "selection" / "quest.sparse", budget=256)
+    q, k, v = tensors(n, torch.bfloat16)
+    whole = pattern.attention(q, k, v)
+    for m in (1, 77, 300):
+        torch.testing.assert_close(pattern.attention(q[:, :, -m:], k, v), whole[:, :, -m:], rtol=2e-2, atol=2e-2)

@@ -15,7 +15,7 @@ from tests.brute import PATTERNS
 from weft.cli import main
 from weft.codegen import select as select_module
 from weft.codegen.launch import DeviceLists
-from weft.codegen.list_tiles import Visited, lists_by_kernel, lists_plainly
+from weft.codegen.list_tiles import Visited, lists_by_kernel, lists_plainly, whole
 from weft.codegen.map_sizes import reach
 from weft.codegen.scores import call_of
 from weft.codegen.select_reference import selected
@@ -355,3 +355,17 @@ def test_autocast_changes_no_choice() -> None:
     right = pattern.attention(q, k, v)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(pattern.attention(q, k, v), right)
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([16, 32]), st.integers(1, 3), st.booleans())
+def test_lists_of_cells_that_tiles_lie_in(m: int, n: int, key: int, rows: int, shared: bool) -> None:
+    """Read from their bits, as by way of their tiles."""
+    generator, tiling = torch.Generator().manual_seed(m + n), Tiling(16, 16)
+    query = m if shared else 16 * rows
+    made = torch.rand(2, 3, -(-m // query), -(-n // key), generator=generator) < 0.5
+    cells, shape = Cells(made, query, key), (3, -(-m // 16), -(-n // 16))
+    limits = Tiles(*(torch.rand(shape, generator=generator) < share for share in (0.8, 0.5)))
+    right = lists_plainly(Visited(limits, (tiles_plainly(cells, tiling, Band(0, m), n),), 2, 3))
+    found = lists_by_kernel(Visited(limits, (), 2, 3, whole(packed(cells), tiling)), 6 * shape[1] * shape[2])
+    assert torch.equal(found.start, right.start) and torch.equal(found.split, right.split)
+    assert torch.equal(found.tiles[: len(right.tiles) - 1], right.tiles[:-1])

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 from .selection import with_all_queries
 from .selection_setting import Setting, Target, setting_of
-from .selection_tiles import Query, Work, row_tiles, work_of
+from .selection_tiles import Query, Work, row_tiles, seen_tiles, work_of
 
 if TYPE_CHECKING:
     import torch
 
     from .codegen.select_tiles import Band, Cells, Packed, Places
+    from .compiler.plan import Tiling
     from .selection import Job
 
-# Bytes of what is chosen at once, and of the lists of tiles: so many, or a share of K and V.
+# Bytes of what is chosen at once: so many, or a share of K and V.
 CHOSEN_BYTES, CHOSEN_SHARE = 1 << 26, 32
-LIST_BYTES, LIST_SHARE = 1 << 24, 32
+# Bytes of lists of tiles: so many, or with what is chosen a share of K and V.
+LIST_BYTES, LIST_SHARE = 10 << 20, 22
 # Bytes of lists of single keys, and of tables that pairs are looked up in.
 COLUMN_BYTES = 1 << 28
 # Query tiles of a band begin at multiples of this many tokens, which all kernels' do.
@@ -132,11 +134,13 @@ def _queries(call: Attention, span: Band) -> Iterator[tuple[Query, Setting]]:
     if setting.config.pack > 1:
         job = replace(job, shape=replace(job.shape, heads=job.shape.heads // setting.config.pack))
     query = Query(job, span, cells, call.most, call.places)
-    step = max(_stride(job), room_for(query, setting, call.held) // _stride(job) * _stride(job))
-    for first in range(span.first, span.end, step):
-        band = Band(first, min(span.end, first + step))
+    first, step = span.first, _stride(job)
+    while first < span.end:
+        fit = room_for(replace(query, band=Band(first, span.end)), setting, call.held) // step * step
+        band = Band(first, min(span.end, first + max(step, fit)))
         some = tuple(one.part(band).by_head(job.shape.heads) for one in cells)
-        yield Query(job, band, some, call.most, call.places), setting
+        yield replace(query, band=band, cells=some), setting
+        first = band.end
 
 
 def _target(call: Attention) -> Target:
@@ -149,17 +153,19 @@ def _target(call: Attention) -> Target:
 
 
 def room_for(query: Query, setting: Setting, held: int) -> int:
-    """How many queries the lists may be for."""
+    """How many of the queries the lists may be for."""
     from .codegen.columns import list_size, longest, may_gather
     from .codegen.select_tiles import aligned
 
     job, tiling, n = query.job, setting.tiling, query.job.n
     lanes, columns = job.batch * job.shape.heads, -(-n // tiling.block_n)
     rest = [c for c, one in enumerate(query.cells) if not (setting.gather and may_gather(one))]
-    # Which tiles are touched and full comes on the way to lists.
-    row = lanes * (4 * row_tiles(query, tiling, rest) + 2 * columns * len(rest))
-    fit = max(LIST_BYTES, held // LIST_SHARE) // max(1, row) * tiling.block_m
-    if not aligned(query.cells, tiling, n):
+    fits = aligned(query.cells, tiling, n)
+    # Elsewhere which tiles are touched and which are full comes on the way to lists.
+    maps = 0 if fits and len(rest) == 1 else 2 * columns * len(rest)
+    room = max(LIST_BYTES, held // LIST_SHARE - sum(one.bits.numel() for one in query.cells))
+    fit = _rows(query, tiling, rest, room // lanes, maps) * tiling.block_m
+    if not fits:
         table = sum(0 if one.shared else lanes * one.count / one.query_size for one in query.cells)
         fit = min(fit, int(COLUMN_BYTES / max(1.0, table)))
     singles = [c for c in range(len(query.cells)) if c not in rest]
@@ -169,6 +175,22 @@ def room_for(query: Query, setting: Setting, held: int) -> int:
     size, _ = list_size(some, tiling.block_m, query.band.count)
     keys = longest(some, [query.most[c] for c in singles], size, n)
     return min(fit, COLUMN_BYTES // (lanes * (4 * keys + 4 * n)) * size)
+
+
+def _rows(query: Query, tiling: Tiling, choices: list[int], room: int, maps: int) -> int:
+    """Rows of tiles whose lists take `room` bytes for each head; late queries may see more tiles than early ones."""
+    from .codegen.select_tiles import Band
+
+    rows = -(-query.band.count // tiling.block_m)
+    while rows > 1:
+        end = min(query.band.end, query.band.first + rows * tiling.block_m)
+        some = replace(query, band=Band(query.band.first, end))
+        need = rows * (4 * min(row_tiles(query, tiling, choices), seen_tiles(some, tiling)) + maps)
+        if need <= room:
+            break
+        # By a root, since half the rows may see half as much each.
+        rows = max(1, min(rows - 1, int(rows * math.sqrt(room / need))))
+    return rows
 
 
 def _attend(call: Attention, query: Query, setting: Setting, out: torch.Tensor, sums: torch.Tensor | None) -> None:

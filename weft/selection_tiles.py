@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from .compiler.expand import NUMPY
+from .compiler.intervals import Interval, verdict
 from .compiler.plan import Plan, Tiling
 from .compiler.walk import reads
 
@@ -37,15 +41,6 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The tiles of each part of a pattern: of keys, or of places where it reads those."""
-
-    limits: Tiles
-    keeps: tuple[Tiles, ...]
-    chosen: tuple[Tiles, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Query:
     """Some queries of a call and what was chosen for them; `most` keys at most for a cell of queries, if known."""
 
@@ -67,25 +62,19 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
     import torch
 
     from .calls import narrow
-    from .codegen.list_tiles import Visited
+    from .codegen.columns import may_gather
     from .codegen.select_plan import lookup_tables, loops_of, plan_of, without_orders
-    from .codegen.select_tiles import Tiles, aligned
     from .codegen.tables import gather as gather_tables
 
     job, cells, places = query.job, query.cells, query.places
     plain = replace(query, job=replace(job, program=without_orders(job.program)))
-    found = _found(plain, tiling)
+    rest = [c for c, one in enumerate(cells) if not (gather and may_gather(one))]
     loops = loops_of(job.program, job.shape, tiling)
-    if loops:
-        looped = tiles_of_keys(query, (*job.program.limits.clauses, *job.program.keeps), tiling)
-        limits = Tiles(found.limits.touched & ~looped.full, found.limits.full & ~looped.touched)
-        found = replace(found, limits=limits, keeps=())
-    singles = _singles(plain, tiling) if gather else None
-    rest = [c for c in range(len(cells)) if singles is None or c not in singles.choices]
-    tiles = Visited(found.limits, (*found.keeps, *(found.chosen[c] for c in rest)), job.batch, job.shape.heads)
-    fits = aligned([cells[c] for c in rest], tiling, job.n) and (loops is not None or not job.program.keeps)
-    fits = fits and all(cells[c].kind == "p" or not query.ordered for c in rest)
-    plan = plan_of(job.program, cells, job.shape, tiling, not fits, singles, query.ordered, loops)
+    singles = _singles(plain, tiling) if len(rest) < len(cells) else None
+    fits = _fits(query, tiling, rest)
+    tiles = _visited(plain, tiling, rest, loops is not None, fits)
+    exact = not fits or (loops is None and bool(job.program.keeps))
+    plan = plan_of(job.program, cells, job.shape, tiling, exact, singles, query.ordered, loops)
     arrays = gather_tables(replace(plan, mask=plain.job.program.limits), job.statics, job.n, job.n).arrays
     shared = {name: torch.from_numpy(narrow(array)).to(job.device) for name, array in arrays.items()}
     key_of = places.key_of.to(torch.int32).contiguous() if places else None
@@ -94,10 +83,69 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
     return Work(plan, tiles, most, columns, key_of, shared, lookup_tables(job.program, plan, cells, places))
 
 
+def _fits(query: Query, tiling: Tiling, choices: list[int]) -> bool:
+    """Whether every tile lies in one cell of each choice."""
+    from .codegen.select_tiles import aligned
+
+    cells = [query.cells[c] for c in choices]
+    return aligned(cells, tiling, query.job.n) and all(one.kind == "p" or not query.ordered for one in cells)
+
+
+def _visited(query: Query, tiling: Tiling, choices: list[int], looped: bool, fits: bool) -> Visited:
+    """The tiles that are listed, of some choices and of static keeps that no loops visit."""
+    from .codegen.list_tiles import Visited, whole
+    from .codegen.select_tiles import Tiles
+
+    job = query.job
+    limits, *others = _static(query, job.program.limits.clauses, tiling)
+    for other in others:
+        limits = Tiles(limits.touched & other.touched, limits.full & other.full)
+    keeps = _static(query, job.program.keeps, tiling) if job.program.keeps and not looped else ()
+    if looped:
+        own = tiles_of_keys(query, (*job.program.limits.clauses, *job.program.keeps), tiling)
+        limits = Tiles(limits.touched & ~own.full, limits.full & ~own.touched)
+    if job.device.type == "cuda" and fits and not keeps and not query.ordered and len(choices) == 1:
+        one = query.cells[choices[0]]
+        if one.kind == "k":
+            return Visited(limits, (), job.batch, job.shape.heads, whole(one, tiling))
+    chosen = (_chosen(query, query.cells[c], tiling) for c in choices)
+    return Visited(limits, (*keeps, *chosen), job.batch, job.shape.heads)
+
+
+def _chosen(query: Query, cells: Packed, tiling: Tiling) -> Tiles:
+    """The tiles of a choice, of places where those are visited."""
+    from .codegen.bound_tiles import tiles_of_segments
+    from .codegen.select_tiles import tiles_of
+
+    band, n = query.band, query.job.n
+    if query.places is None or cells.kind == "p":
+        return tiles_of(cells, tiling, band, n)
+    within = query.job.program.orders[0].within
+    return tiles_of_segments(tiles_of(cells, Tiling(tiling.block_m, within), band, n), within, tiling, band, n)
+
+
 def most_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
     """How many tiles there may be in all lists of a band."""
-    job, rows, columns = query.job, -(-query.band.count // tiling.block_m), -(-query.job.n // tiling.block_n)
-    return job.batch * job.shape.heads * rows * min(columns, row_tiles(query, tiling, choices))
+    job, rows = query.job, -(-query.band.count // tiling.block_m)
+    return job.batch * job.shape.heads * rows * min(seen_tiles(query, tiling), row_tiles(query, tiling, choices))
+
+
+def seen_tiles(query: Query, tiling: Tiling) -> int:
+    """How many key tiles some query of a band may see by bounds of the limits."""
+    n, band = query.job.n, query.band
+    columns = -(-n // tiling.block_n)
+    if query.ordered:
+        return columns
+    k = np.arange(0, n, tiling.block_n)
+    shape = query.job.shape
+    boxes = shape.boxes() | {
+        "q": Interval(band.first, band.end - 1),
+        "k": Interval(k, np.minimum(k + tiling.block_n, n) - 1),
+        "n": Interval(n, n),
+        "m": Interval(query.job.m, query.job.m),
+    }
+    may = verdict(query.job.program.limits.formula, boxes, {}, NUMPY).may
+    return int(np.broadcast_to(np.asarray(may, dtype=bool), k.shape).sum())
 
 
 def row_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
@@ -120,29 +168,6 @@ def row_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
         # A cell that begins inside a tile may end in one more.
         out += cells * (-(-one.key_size // tiling.block_n) + (large % small > 0))
     return min(columns, out)
-
-
-def _found(query: Query, tiling: Tiling) -> Found:
-    """The tiles of limits, static keeps and choices."""
-    from .codegen.bound_tiles import tiles_of_segments
-    from .codegen.select_tiles import Tiles, tiles_of
-
-    job, band, n = query.job, query.band, query.job.n
-    limits, *others = _static(query, job.program.limits.clauses, tiling)
-    for other in others:
-        limits = Tiles(limits.touched & other.touched, limits.full & other.full)
-    keeps = _static(query, job.program.keeps, tiling) if job.program.keeps else ()
-    if query.places is None:
-        return Found(limits, keeps, tuple(tiles_of(one, tiling, band, n) for one in query.cells))
-    within = job.program.orders[0].within
-    chosen: list[Tiles] = []
-    for one in query.cells:
-        if one.kind == "p":
-            chosen.append(tiles_of(one, tiling, band, n))
-        else:
-            segments = tiles_of(one, Tiling(tiling.block_m, within), band, n)
-            chosen.append(tiles_of_segments(segments, within, tiling, band, n))
-    return Found(limits, keeps, tuple(chosen))
 
 
 def _static(query: Query, clauses: tuple[Clause, ...], tiling: Tiling) -> tuple[Tiles, ...]:
