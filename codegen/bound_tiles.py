@@ -10,7 +10,7 @@ from ..compiler.ir import Clause, Mask
 from ..compiler.plan import Shape, Tiling
 from ..compiler.selection import Order
 from ..compiler.walk import reads, variables
-from .search import TORCH
+from .search import TORCH, tensor_on
 from .select_plan import place_of
 from .select_tiles import Band, Cells, Places, Tiles, tiles_plainly
 
@@ -45,7 +45,7 @@ def tiles_by_bounds(clauses: tuple[Clause, ...], shape: Shape, tiling: Tiling, b
     formula = Mask("", clauses).formula
     found = verdict(formula, boxes, {}, TORCH)
     size = (shape.heads if {"h", "g"} & variables(formula) else 1, -(-band.count // tiling.block_m), len(k))
-    may, must = (torch.as_tensor(x, device=call.device).expand(size) for x in (found.may, found.must))
+    may, must = (tensor_on(x, call.device).expand(size) for x in (found.may, found.must))
     return Tiles(may, must & (k + tiling.block_n <= call.n))
 
 
@@ -83,7 +83,7 @@ def tiles_by_place(
             known[read_key(read)] = _places_between(index, head, within, places.place_of)
     found = verdict(formula, boxes, known, TORCH)
     size = (*places.place_of.shape[:2], -(-band.count // tiling.block_m), len(spot))
-    may, must = (torch.as_tensor(x, device=call.device).expand(size) for x in (found.may, found.must))
+    may, must = (tensor_on(x, call.device).expand(size) for x in (found.may, found.must))
     return Tiles(may, must & (spot + tiling.block_n <= n))
 
 

@@ -13,7 +13,7 @@ from ..compiler.selection import Axis, Below, Binder, Choice, Heads, Inside, Las
 from ..compiler.walk import parts, reads
 from ..compiler.walk import variables as names_of
 from .named import Value
-from .search import TORCH
+from .search import TORCH, tensor_on
 from .views import Domain, coordinates, variables
 
 # Pieces have this share of the bytes of K and V, or so many bytes.
@@ -166,11 +166,11 @@ def _each(
     """What is found with the tables at hand; for each batch element where orders are read."""
     read = [name for name in call.orders if name in tables]
     if not read:
-        found = torch.as_tensor(find(call.tables), device=call.q.device)
+        found = tensor_on(find(call.tables), call.q.device)
     else:
         flat = {name: torch.nn.functional.pad(call.orders[name].place_of, (0, 1), value=-1).flatten(1) for name in read}
         each = [{name: x[b] for name, x in flat.items()} for b in range(call.q.shape[0])]
-        found = torch.stack([torch.as_tensor(find({**call.tables, **one}), device=call.q.device) for one in each])
+        found = torch.stack([tensor_on(find({**call.tables, **one}), call.q.device) for one in each])
         # A batch element's answer may have no heads, or no places.
         found = found.view(len(each), *[1] * (places + 3 - found.ndim), *found.shape[1:])
     return found.view([1] * (places - found.ndim) + list(found.shape))

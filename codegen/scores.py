@@ -104,7 +104,9 @@ def evaluate(term: Term, call: Call, names: Names) -> Value:
         case Scale():
             return _constant(call, call.scale)
         case ByHead(values):
-            by_head = torch.tensor(values, dtype=call.exact, device=call.q.device)
+            if term not in call.memory:
+                call.memory[term] = torch.tensor(values, dtype=call.exact, device=call.q.device)
+            by_head: torch.Tensor = call.memory[term]
             return Value(by_head.view(1, *call.q.shape[1:3]))
         case Integer(value):
             axes = tuple(name for name in variables(value) if name in names)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -30,7 +31,12 @@ Pyramid = tuple[list[torch.Tensor], list[torch.Tensor]]
 
 def _tensors(a: object, b: object) -> tuple[torch.Tensor, torch.Tensor]:
     device = next(x.device for x in (a, b) if isinstance(x, torch.Tensor))
-    return torch.as_tensor(a, device=device), torch.as_tensor(b, device=device)
+    return tensor_on(a, device), tensor_on(b, device)
+
+
+def tensor_on(x: Any, device: torch.device) -> torch.Tensor:
+    """A tensor as it is; a number on a device, where nobody waits for a copy."""
+    return x if isinstance(x, torch.Tensor) else torch.full((), x, device=device)
 
 
 @dataclass(frozen=True, slots=True)

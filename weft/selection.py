@@ -108,12 +108,17 @@ def tables(job: Job) -> dict[str, torch.Tensor]:
 
     from .compiler.tables import table_values
 
-    values = {
-        table.name: table_values(table, job.statics, job.n, job.m, job.shape)
-        for table in job.program.limits.tables
-        if table.kind != "order"
-    }
-    return {name: torch.as_tensor(array).to(job.device) for name, array in values.items()}
+    def made() -> dict[str, torch.Tensor]:
+        values = {
+            table.name: table_values(table, job.statics, job.n, job.m, job.shape)
+            for table in job.program.limits.tables
+            if table.kind != "order"
+        }
+        return {name: torch.as_tensor(array).to(job.device) for name, array in values.items()}
+
+    # What no input takes part in is on the device already: a copy would have to be waited for.
+    key = ("tables", job.program.limits.tables, job.shape, job.n, job.m, job.device)
+    return made() if job.statics else job.pattern.remember(key, made)
 
 
 def givens(

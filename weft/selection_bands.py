@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Bytes of what is chosen at once: so many, or a share of K and V.
 CHOSEN_BYTES, CHOSEN_SHARE = 1 << 26, 32
 # Bytes of lists of tiles: so many, or with what is chosen a share of K and V.
-LIST_BYTES, LIST_SHARE = 10 << 20, 22
+LIST_BYTES, LIST_SHARE = 4 << 20, 26
 # Bytes of lists of single keys, and of tables that pairs are looked up in.
 COLUMN_BYTES = 1 << 28
 # Query tiles of a band begin at multiples of this many tokens, which all kernels' do.

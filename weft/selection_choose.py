@@ -29,8 +29,12 @@ class Choosing:
     whole: dict[int, Packed]
 
     def cells(self, band: Band) -> list[Packed]:
-        """What each choice keeps for some queries."""
-        return [self._cells(c, choice, band) for c, choice in enumerate(self.job.program.choices)]
+        """What each choice keeps for some queries, of which the last come last."""
+        found = [self._cells(c, choice, band) for c, choice in enumerate(self.job.program.choices)]
+        if band.end == self.job.n:
+            # Nobody asks for scores of keys again, which may be a twentieth of the keys and values.
+            self.call.kept.clear()
+        return found
 
     def bits(self) -> float:
         """How many cells the choices have for one query, of all batch elements and heads that differ."""

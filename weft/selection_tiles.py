@@ -61,10 +61,8 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
     be looked up."""
     import torch
 
-    from .calls import narrow
     from .codegen.columns import may_gather
     from .codegen.select_plan import lookup_tables, loops_of, plan_of, without_orders
-    from .codegen.tables import gather as gather_tables
 
     job, cells, places = query.job, query.cells, query.places
     plain = replace(query, job=replace(job, program=without_orders(job.program)))
@@ -75,12 +73,28 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
     tiles = _visited(plain, tiling, rest, loops is not None, fits)
     exact = not fits or (loops is None and bool(job.program.keeps))
     plan = plan_of(job.program, cells, job.shape, tiling, exact, singles, query.ordered, loops)
-    arrays = gather_tables(replace(plan, mask=plain.job.program.limits), job.statics, job.n, job.n).arrays
-    shared = {name: torch.from_numpy(narrow(array)).to(job.device) for name, array in arrays.items()}
+    shared = _tables(plain.job, plan)
     key_of = places.key_of.to(torch.int32).contiguous() if places else None
     columns = singles.columns if singles else None
     most = most_tiles(query, tiling, rest)
     return Work(plan, tiles, most, columns, key_of, shared, lookup_tables(job.program, plan, cells, places))
+
+
+def _tables(job: Job, plan: Plan) -> dict[str, torch.Tensor]:
+    """The tables of static clauses, on the device; those that no input takes part in are there already."""
+    import torch
+
+    from .calls import narrow
+    from .codegen.tables import gather
+
+    limits = job.program.limits
+
+    def made() -> dict[str, torch.Tensor]:
+        arrays = gather(replace(plan, mask=limits), job.statics, job.n, job.n).arrays
+        return {name: torch.from_numpy(narrow(array)).to(job.device) for name, array in arrays.items()}
+
+    key = ("narrow tables", limits.tables, plan.shape, job.n, job.device)
+    return made() if job.statics else job.pattern.remember(key, made)
 
 
 def _fits(query: Query, tiling: Tiling, choices: list[int]) -> bool:
