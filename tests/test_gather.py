@@ -148,7 +148,8 @@ def test_queries_that_choose_alone(heads: int, groups: int, fewest: int, monkeyp
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists for as few queries at once as may be."""
-    monkeypatch.setattr(selection_bands, "LIST_BYTES", 1)
+    for name in ("LIST_BYTES", "FEWEST_BYTES"):
+        monkeypatch.setattr(selection_bands, name, 1)
     monkeypatch.setattr(selection_bands, "LIST_SHARE", 1 << 60)
 
 

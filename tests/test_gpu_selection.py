@@ -167,9 +167,10 @@ def test_bands_of_queries(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = tensors(n, torch.bfloat16)
     inputs = {key: x.cuda() for key, x in shipped_inputs(pattern, n).items()}
     whole = pattern.attention(q, k, v, return_lse=True, **inputs)
-    for names in (("LIST_BYTES", "LIST_SHARE"), ("CHOSEN_BYTES", "CHOSEN_SHARE")):
-        monkeypatch.setattr(selection_bands, names[0], 1)
-        monkeypatch.setattr(selection_bands, names[1], 1 << 60)
+    for name in ("LIST", "CHOSEN"):
+        monkeypatch.setattr(selection_bands, f"{name}_BYTES", 1)
+        monkeypatch.setattr(selection_bands, f"{name}_SHARE", 1 << 60)
+        monkeypatch.setattr(selection_bands, "FEWEST_BYTES", 1)
         found = pattern.attention(q, k, v, return_lse=True, **inputs)
         torch.testing.assert_close(found[0], whole[0], rtol=2e-2, atol=2e-2)
         torch.testing.assert_close(found[1], whole[1], rtol=1e-3, atol=1e-3)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 # Bytes of what is chosen at once: so many, or a share of K and V.
 CHOSEN_BYTES, CHOSEN_SHARE = 1 << 26, 32
-# Bytes of lists of tiles: so many, or with what is chosen a share of K and V.
-LIST_BYTES, LIST_SHARE = 4 << 20, 26
+# Bytes of what is chosen and of lists of tiles together: so many, or a share of K and V; and what lists have at least.
+LIST_BYTES, LIST_SHARE = 20 << 20, 26
+FEWEST_BYTES = 4 << 20
 # Bytes of lists of single keys, and of tables that pairs are looked up in.
 COLUMN_BYTES = 1 << 28
 # Query tiles of a band begin at multiples of this many tokens, which all kernels' do.
@@ -163,7 +164,8 @@ def room_for(query: Query, setting: Setting, held: int) -> int:
     fits = aligned(query.cells, tiling, n)
     # Elsewhere which tiles are touched and which are full comes on the way to lists.
     maps = 0 if fits and len(rest) == 1 else 2 * columns * len(rest)
-    room = max(LIST_BYTES, held // LIST_SHARE - sum(one.bits.numel() for one in query.cells))
+    bits = sum(one.bits.numel() for one in query.cells)
+    room = max(FEWEST_BYTES, max(LIST_BYTES, held // LIST_SHARE) - bits)
     fit = _rows(query, tiling, rest, room // lanes, maps) * tiling.block_m
     if not fits:
         table = sum(0 if one.shared else lanes * one.count / one.query_size for one in query.cells)
@@ -185,7 +187,9 @@ def _rows(query: Query, tiling: Tiling, choices: list[int], room: int, maps: int
     while rows > 1:
         end = min(query.band.end, query.band.first + rows * tiling.block_m)
         some = replace(query, band=Band(query.band.first, end))
-        need = rows * (4 * min(row_tiles(query, tiling, choices), seen_tiles(some, tiling)) + maps)
+        # The kernel writes a log-sum-exp for each query.
+        tiles = min(row_tiles(query, tiling, choices), seen_tiles(some, tiling))
+        need = rows * (4 * tiles + maps + 4 * tiling.block_m)
         if need <= room:
             break
         # By a root, since half the rows may see half as much each.
