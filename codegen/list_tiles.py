@@ -110,8 +110,8 @@ def lists_by_kernel(found: Visited, most: int) -> DeviceLists:
         starts, splits = _bounds(counts, batch)
         tiles = torch.zeros(most + 1, dtype=torch.int32, device=touched.device)
         per = rows // batch
-        firsts = starts if batch == 1 else starts.view(batch, per + 1)[:, :-1].flatten()
-        seconds = splits if batch == 1 else splits.view(batch, per + 1)[:, :-1].flatten()
+        # Of one row each, flattening makes a view with steps, which the kernel would not know of.
+        firsts, seconds = (x.view(batch, -1)[:, :per].flatten().contiguous() for x in (starts, splits))
         writing[(rows,)](*maps, firsts, seconds, tiles, **sizes)
     return _lists(starts, splits, tiles, batch)
 
