@@ -9,6 +9,7 @@ from ..compiler.ir import Mask
 from ..compiler.selection import Axis, Choice
 from ..compiler.walk import rewrite, substitute
 from ..compiler.walk import variables as names_of
+from .lanes import HEAD, of_formula
 from .score_call import Call, by_heads, condition
 from .views import Domain, affine
 
@@ -41,8 +42,11 @@ def possible(choice: Choice, call: Call, cells: Domain) -> torch.Tensor:
 
 
 def _by_group(found: torch.Tensor, call: Call) -> torch.Tensor:
-    """[H or 1, ..] with groups and the heads of each."""
-    return found[None, None] if len(found) == 1 else found.unflatten(0, call.q.shape[1:3])[None]
+    """[H or 1, ..] with groups and the heads of each, of which one stands for all that agree."""
+    if len(found) == 1:
+        return found[None, None]
+    found = found.unflatten(0, call.q.shape[1:3])[None]
+    return found if of_formula(requirement(call)) == HEAD else found[:, :, :1]
 
 
 def _of_distances(query: int, size: int, call: Call) -> torch.Tensor:

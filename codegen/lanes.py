@@ -46,16 +46,16 @@ def widest(term: Term, call: Call) -> int:
 
 
 def _of_choice(choice: Choice, call: Call) -> int:
-    limits = max((_of_formula(clause.formula) for clause in call.program.limits.clauses), default=ALL)
+    limits = max((of_formula(clause.formula) for clause in call.program.limits.clauses), default=ALL)
     when = [_of_choice(one, call) for one in choice.when]
+    # An order is each head's own.
+    own = HEAD if choice.key and (axis := call.axis(choice.key)) and axis.order else ALL
     match choice:
         case Threshold(left=left, right=right):
-            return max(limits, _of_term(left, call), _of_term(right, call), *when)
+            return max(limits, _of_term(left, call), _of_term(right, call), own, *when)
         case Chosen(by=by, amount=amount, counting=counting, among=among, inside=inside):
-            formulas = [_of_formula(formula) for formula in (counting, among) if formula is not None]
+            formulas = [of_formula(formula) for formula in (counting, among) if formula is not None]
             inner = [_of_choice(inside, call)] if inside else []
-            # An order is each head's own.
-            own = HEAD if (axis := call.axis(choice.key)) and axis.order else ALL
             return max(limits, _of_term(by, call), _of_term(amount, call), own, *formulas, *inner, *when)
         case _:
             assert_never(choice)
@@ -68,29 +68,30 @@ def _of_term(term: Term, call: Call) -> int:
         case ByHead():
             return HEAD
         case Integer(value):
-            return _of_formula(ir.Compare("==", value, ir.Const(0)))
-        case Row(source):
-            return HEAD if source == "Q" or call.program.orders else GROUP
+            return of_formula(ir.Compare("==", value, ir.Const(0)))
+        case Row(source, index):
+            own = HEAD if source == "Q" or call.program.orders else GROUP
+            return max(own, of_formula(ir.Compare("==", index, ir.Const(0))))
         case Read(name):
             score = next((score for score in call.program.scores if score.name == name), None)
             if score is not None:
                 return _of_term(score.value, call)
             return ALL if call.givens[name].shape[1:3].numel() == 1 else HEAD
         case Reduce(_, binders, body, where):
-            inner = max(_of_term(body, call), ALL if where is None else _of_formula(where))
+            inner = max(_of_term(body, call), ALL if where is None else of_formula(where))
             for binder in binders:
                 if isinstance(binder, Heads):
                     inner = min(inner, GROUP) if binder.group else ALL
             return inner
         case Softmax(body, _, where):
-            return max(_of_term(body, call), ALL if where is None else _of_formula(where))
+            return max(_of_term(body, call), ALL if where is None else of_formula(where))
         case Count(chosen):
             return _of_choice(chosen, call)
         case _:
             return max((_of_term(child, call) for child in children(term)), default=ALL)
 
 
-def _of_formula(formula: ir.Formula) -> int:
-    """Tables may be each head's own."""
+def of_formula(formula: ir.Formula) -> int:
+    """Which heads a condition may tell apart; tables may be each head's own."""
     names = variables(formula)
     return HEAD if "h" in names or reads(formula) else GROUP if "g" in names else ALL

@@ -3,8 +3,12 @@
 import pytest
 import torch
 
+import weft
+from weft.codegen.lanes import lanes
 from weft.codegen.list_tiles import Visited, lists_by_kernel, lists_plainly
-from weft.codegen.select_tiles import Tiles
+from weft.codegen.select_tiles import Band, Tiles
+from weft.selection import job_of
+from weft.selection_choose import choosing
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
@@ -16,3 +20,18 @@ def test_lists_of_one_row_each(batch: int) -> None:
     right, lists = lists_plainly(found), lists_by_kernel(found, 9 * batch)
     assert torch.equal(lists.start, right.start) and torch.equal(lists.split, right.split)
     assert torch.equal(lists.tiles[: len(right.tiles) - 1], right.tiles[:-1])
+
+
+@pytest.mark.parametrize("sides", ["axis I = q // 5  axis J = k // 16", "axis I = q // 16  axis J = q // 16 - k // 16"])
+@pytest.mark.parametrize(("required", "alike"), [("(g + k // 16) % 2 == 0", 2), ("(h + k // 16) % 2 == 0", 1)])
+def test_heads_that_a_condition_cannot_tell_apart_are_ranked_once(required: str, alike: int, sides: str) -> None:
+    pattern = weft.load(
+        f"pattern f {{ require {required} {sides} let w[J] = sum(h) Q[n - 1] . K[J]  keep J in top 2 by w[J] }}"
+    )
+    q, k, v = (torch.randn(2, heads, 40, 8, dtype=torch.float64) for heads in (4, 2, 2))
+    found = choosing(job_of(pattern, pattern.program(4, 2), q, k, {}), q, k, v, 0.3, {})
+    (cells,) = found.cells(Band(0, 40))
+    assert cells.bits.shape[1] == 4 // alike
+    assert lanes(found.job.program.choices[0], found.call) == 2 * cells.bits.shape[1]
+    right = pattern.attention(q, k, v, backend="reference")
+    torch.testing.assert_close(pattern.attention(q, k, v, backend="cpu"), right, rtol=1e-9, atol=1e-9)
