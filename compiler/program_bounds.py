@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import assert_never
+from typing import Literal, assert_never
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from .walk import reads, variables
 # Cells of a choice that are looked at one by one.
 MOST_CELLS = 1 << 24
 TILE = 128
+# A step in fp32 is off by less than this share of its result.
+ROUNDING = 2.0**-22
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ def _bound(choice: Choice, program: Program, n: int, m: int, causal: bool) -> Bo
             return Bound(choice.text, kind, query.size, key.size, None, None, False, False)
         case Chosen(inside=inside, joint=joint):
             cells = _most_cells(choice, -(-n // key.size), n, m)
-            outer = _bound(inside, program, n, m, causal).keys if inside else None
+            around = _bound(inside, program, n, m, causal) if inside else None
+            outer = None if around is None or around.beyond else around.keys
             own = None if cells is None or joint else min(n, cells * key.size)
             keys = min((most for most in (own, outer) if most is not None), default=None)
             beyond = not _within_budget(choice, cells, program, n, m, causal)
@@ -128,22 +131,61 @@ def _most_cells(choice: Chosen, total: int, n: int, m: int) -> int | None:
 
 
 def _constant(term: Term, n: int, m: int) -> float | None:
-    """The largest value, over heads, of a number that no score, cell or head decides; None for others."""
+    """The most that a number may be over heads, which no score and no cell decides; None for others."""
+    if isinstance(term, Number):
+        return None if math.isnan(term.value) else term.value
+    found = _between(term, n, m)
+    return None if found is None or not all(map(math.isfinite, found)) else found[1]
+
+
+def _between(term: Term, n: int, m: int) -> tuple[float, float] | None:
+    """The least and the most that such a number may be in fp32, where each step rounds."""
     match term:
         case Number(value):
-            found = value
+            return _held((value,))
         case ByHead(values):
-            found = max(values)
-        case Integer(value) if variables(Compare("==", value, Const(0))) <= {"n", "m"}:
-            found = float(number(value, {"n": n, "m": m}, {}, NUMPY))
-        case Arithmetic(op, left, right) if not any(isinstance(x, ByHead) for x in (left, right)):
-            a, b = _constant(left, n, m), _constant(right, n, m)
-            if a is None or b is None or (op == "/" and b == 0):
+            return _held(values)
+        case Integer(value):
+            same = Compare("==", value, Const(0))
+            if not variables(same) <= {"n", "m"} or reads(same):
                 return None
-            found = {"+": a + b, "-": a - b, "*": a * b, "/": a / (b or 1), "min": min(a, b), "max": max(a, b)}[op]
+            return _held((float(number(value, {"n": n, "m": m}, {}, NUMPY)),))
+        case Arithmetic(op, left, right):
+            a, b = _between(left, n, m), _between(right, n, m)
+            if a is None or b is None or (op == "/" and b[0] <= 0 <= b[1]):
+                return None
+            ends = [_result(op, x, y) for x in a for y in b]
+            if not all(map(math.isfinite, ends)):
+                return None
+            low, high = min(ends), max(ends)
+            return low - abs(low) * ROUNDING, high + abs(high) * ROUNDING
         case _:
             return None
-    return None if math.isnan(found) else found
+
+
+def _held(values: tuple[float, ...]) -> tuple[float, float]:
+    """The ends of numbers, and of what fp32 has for them."""
+    with np.errstate(over="ignore"):
+        both = (*values, *map(float, np.array(values, dtype=np.float32)))
+    return min(both), max(both)
+
+
+def _result(op: Literal["+", "-", "*", "/", "min", "max"], a: float, b: float) -> float:
+    match op:
+        case "+":
+            return a + b
+        case "-":
+            return a - b
+        case "*":
+            return a * b
+        case "/":
+            return a / b
+        case "min":
+            return min(a, b)
+        case "max":
+            return max(a, b)
+        case _:
+            assert_never(op)
 
 
 def _pairs_of(bound: Bound, choice: Choice, program: Program, n: int, m: int, causal: bool) -> int | None:

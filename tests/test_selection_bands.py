@@ -7,7 +7,7 @@ import weft
 from weft.codegen.lanes import lanes
 from weft.codegen.list_tiles import Visited, lists_by_kernel, lists_plainly
 from weft.codegen.select_tiles import Band, Tiles
-from weft.selection import job_of
+from weft.selection import job_of, most_kept
 from weft.selection_choose import choosing
 
 
@@ -35,3 +35,31 @@ def test_heads_that_a_condition_cannot_tell_apart_are_ranked_once(required: str,
     assert lanes(found.job.program.choices[0], found.call) == 2 * cells.bits.shape[1]
     right = pattern.attention(q, k, v, backend="reference")
     torch.testing.assert_close(pattern.attention(q, k, v, backend="cpu"), right, rtol=1e-9, atol=1e-9)
+
+
+GRADED = "axis J = k // 2 axis C = k // 4 let w[J] = sum(j in J) K[j] . K[j] let u[C] = sum(j in C) K[j] . K[j]"
+BOUNDED = {
+    # As in fp32, where this is 29.
+    "(29 of 100)": "let w[k] = K[k] . K[k] keep k in top 0.29 * n by w[k]",
+    "by head": f"{GRADED} keep J in top c[h] / 1 by w[J]",
+    "percent by head": "let w[k] = K[k] . K[k] keep k in top (c[h] * 4.7)% by w[k]",
+    # What is forced may be more than the budget of the rule around.
+    "around": f"{GRADED} keep J in cover 0.99 by w[J] among (C in top 1 by u[C] counting (C < 6))",
+    "around and in it": f"{GRADED} keep J in top 20 by w[J] among (C in top 1 by u[C] counting (C < 6))",
+}
+
+
+@pytest.mark.parametrize("n", [100, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", BOUNDED)
+def test_nothing_keeps_more_than_there_is_room_for(name: str, dtype: torch.dtype, n: int) -> None:
+    body = BOUNDED[name]
+    table = "(c: float[head] = [2.99999999999, 3])" if "c[h]" in body else ""
+    pattern = weft.load(f"pattern f{table} {{ {body} }}")
+    q, k, v = (torch.randn(1, heads, n, 8, dtype=dtype) for heads in (2, 1, 1))
+    job = job_of(pattern, pattern.program(2, 1), q, k, {})
+    (cells,), (most,) = choosing(job, q, k, v, 0.3, {}).cells(Band(0, n)), most_kept(job)
+    kept = int(cells.cells().kept.sum(-1).max()) * cells.key_size
+    assert kept > 0 and kept <= (n if most is None else most)
+    if "around" not in name:
+        assert most is not None and most <= kept + cells.key_size
