@@ -1,5 +1,6 @@
 """Which single keys a query tile gathers: the cells of some choices, as lists of keys."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,8 +57,11 @@ def longest(cells: Sequence[Packed], most: Sequence[int | None], size: int, n: i
 
 
 def rows_within(cells: Packed, size: int) -> int:
-    """How many cells of queries lie in `size` queries."""
-    return 1 if cells.shared else -(-size // cells.query_size)
+    """How many cells of queries lie in `size` queries, which begin at a multiple of that, at most."""
+    if cells.shared:
+        return 1
+    # The first of them may lack tokens, but no fewer than tiles and cells begin apart.
+    return 1 - (math.gcd(size, cells.query_size) - size) // cells.query_size
 
 
 def list_size(cells: Sequence[Packed], block_m: int, m: int) -> tuple[int, bool]:

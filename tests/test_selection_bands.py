@@ -4,11 +4,14 @@ import pytest
 import torch
 
 import weft
+from weft.codegen.columns import rows_within
 from weft.codegen.lanes import lanes
 from weft.codegen.list_tiles import Visited, lists_by_kernel, lists_plainly
-from weft.codegen.select_tiles import Band, Tiles
+from weft.codegen.select_tiles import Band, Cells, Tiles, packed
+from weft.compiler.plan import Tiling
 from weft.selection import job_of, most_kept
 from weft.selection_choose import choosing
+from weft.selection_tiles import Query, row_tiles, work_of
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
@@ -63,3 +66,26 @@ def test_nothing_keeps_more_than_there_is_room_for(name: str, dtype: torch.dtype
     assert kept > 0 and kept <= (n if most is None else most)
     if "around" not in name:
         assert most is not None and most <= kept + cells.key_size
+
+
+@pytest.mark.parametrize("size", [16, 64, 128])
+@pytest.mark.parametrize("query", [1, 3, 5, 7, 24, 48, 100, 128, 200])
+def test_cells_that_lie_in_a_tile(query: int, size: int) -> None:
+    """Cells and tiles that begin together at token 0 only: some tiles cut off a cell at both ends."""
+    tiles = [range(first, first + size) for first in range(0, size * query, size)]
+    cells = packed(Cells(torch.ones(1, 1, 2, 1, dtype=torch.bool), query, 16))
+    assert rows_within(cells, size) == max(len({token // query for token in tile}) for tile in tiles)
+
+
+def test_lists_of_tiles_that_cut_cells_off() -> None:
+    """Every cell chooses keys of its own, and each tile of queries has those of four."""
+    text = "axis I = q // 48  axis J = k // 16  input w[I, J]: float  keep J in top 1 by w[I, J]"
+    q, k, v = (torch.randn(1, 1, 640, 8) for _ in range(3))
+    chosen = torch.nn.functional.one_hot(torch.arange(14) * 2 + 1, 40).float()[None, None]
+    pattern = weft.load(f"pattern f {{ {text} }}")
+    job, tiling = job_of(pattern, pattern.program(1, 1), q, k, {"w": chosen}), Tiling(128, 16)
+    cells = choosing(job, q, k, v, 0.3, {"w": chosen}).cells(Band(0, 640))
+    work = work_of(Query(job, Band(0, 640), tuple(cells), most_kept(job), None), tiling, False)
+    rows = lists_plainly(work.tiles).start.diff()
+    assert rows.max() == 4 and rows.sum() <= work.most
+    assert row_tiles(Query(job, Band(0, 640), tuple(cells), most_kept(job), None), tiling, [0]) >= 4
