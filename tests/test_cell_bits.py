@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weft.codegen import cell_bits
-from weft.codegen.select_tiles import Band, Cells, Packed, tiles_plainly
+from weft.codegen.list_tiles import Visited, lists_by_kernel, lists_plainly, whole
+from weft.codegen.select_tiles import Band, Cells, Packed, Tiles, tiles_plainly
 from weft.compiler.plan import Tiling
 
 SIZES = st.sampled_from([1, 3, 8, 16, 24, 32, 64])
@@ -49,3 +50,15 @@ def test_tiles_of_some_rows() -> None:
     right = tiles_plainly(Cells(kept[:, :, 2:7], 16, 16), Tiling(16, 32), Band(0, 68), 140)
     found = cell_bits.tiles_by_kernel(part.bits, (16, 16), Tiling(16, 32), 68, 140)
     assert torch.equal(found[0], right.touched) and torch.equal(found[1], right.full)
+
+
+def test_lists_of_some_rows() -> None:
+    """As from the cells of a band alone."""
+    kept, limits = some((2, 2, 8, 5), 0), some((2, 5, 10), 1, 0.8)
+    part = Packed(cell_bits.pack(kept), 5, 16, 32).part(Band(32, 112))
+    tiling = Tiling(16, 16)
+    right = tiles_plainly(Cells(kept[:, :, 2:7], 16, 32), tiling, Band(0, 80), 160)
+    wanted = lists_plainly(Visited(Tiles(limits, limits), (right,), 2, 2))
+    found = lists_by_kernel(Visited(Tiles(limits, limits), (), 2, 2, whole(part, tiling)), 200)
+    assert torch.equal(found.start, wanted.start) and torch.equal(found.split, wanted.split)
+    assert torch.equal(found.tiles[: len(wanted.tiles) - 1], wanted.tiles[:-1])

@@ -1,7 +1,5 @@
 """Kernels with one fault each: the oracles of tests/oracle.py must find every one, and nothing in the true kernels."""
 
-import re
-from dataclasses import dataclass
 from unittest import mock
 
 import numpy as np
@@ -11,6 +9,7 @@ from triton.runtime.errors import InterpreterError
 
 import weft
 from tests.conftest import HAS_GPU
+from tests.mutant import Mutant, title
 from tests.oracle import assert_attends, assert_close, definition, guarded, poisoned, small_inputs
 from weft.codegen import launch
 from weft.codegen.cache import store
@@ -30,19 +29,6 @@ SUBJECTS = {
     "outside": "pattern outside { input doc[token]: int\n keep doc[k + 3] == -1\n keep doc[k - 3] == -1 }",
 }
 N, M, HEADS, KV_HEADS, HEAD_DIM = 127, 120, 4, 2, 64
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """The first place where `old` (a regular expression) matches is replaced."""
-
-    name: str
-    subject: str
-    old: str
-    new: str
-
-    def apply(self, source: str) -> str:
-        return re.sub(self.old, self.new, source, count=1)
 
 
 MUTANTS = [
@@ -138,7 +124,7 @@ def test_true_kernels_pass(subject: str) -> None:
     check(subject)
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.subject}: {m.name}")
+@pytest.mark.parametrize("mutant", MUTANTS, ids=title)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_mutants_are_killed(mutant: Mutant) -> None:
     changes = list[bool]()
