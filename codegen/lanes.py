@@ -1,5 +1,6 @@
 """How many batch elements and heads a term differs by: what no head takes part in is made once for all of them."""
 
+from collections.abc import Callable
 from typing import assert_never
 
 from ..compiler import ir
@@ -34,15 +35,25 @@ def lanes(choice: Choice, call: Call) -> int:
 
 def widest(term: Term, call: Call) -> int:
     """The most rows that any part of a term is made in."""
+    return call.q.shape[0] * (1, call.q.shape[1], call.heads)[_within(term, call)]
 
-    def level(term: Term) -> int:
-        own = _of_term(term, call)
-        if isinstance(term, Read):
-            score = next((score for score in call.program.scores if score.name == term.name), None)
-            return max(own, level(score.value)) if score else own
-        return max(own, *map(level, children(term)), 0)
 
-    return call.q.shape[0] * (1, call.q.shape[1], call.heads)[level(term)]
+def _within(term: Term, call: Call) -> int:
+    inside = _of_read(term.name, call, _within) if isinstance(term, Read) else ALL
+    return max(_of_term(term, call), inside, *(_within(child, call) for child in children(term)))
+
+
+def _of_read(name: str, call: Call, level: Callable[[Term, Call], int]) -> int:
+    """A level of a score's value, found once where many others read it; of an input, its own."""
+    score = next((score for score in call.program.scores if score.name == name), None)
+    if score is None:
+        return ALL if call.givens[name].shape[1:3].numel() == 1 else HEAD
+    # Inputs may be of all heads in one call and of each in the next.
+    key = (level, name, tuple(x.shape[1:3] for x in call.givens.values()))
+    if key not in call.memory:
+        call.memory[key] = level(score.value, call)
+    found: int = call.memory[key]
+    return found
 
 
 def _of_choice(choice: Choice, call: Call) -> int:
@@ -73,10 +84,7 @@ def _of_term(term: Term, call: Call) -> int:
             own = HEAD if source == "Q" or call.program.orders else GROUP
             return max(own, of_formula(ir.Compare("==", index, ir.Const(0))))
         case Read(name):
-            score = next((score for score in call.program.scores if score.name == name), None)
-            if score is not None:
-                return _of_term(score.value, call)
-            return ALL if call.givens[name].shape[1:3].numel() == 1 else HEAD
+            return _of_read(name, call, _of_term)
         case Reduce(_, binders, body, where):
             inner = max(_of_term(body, call), ALL if where is None else of_formula(where))
             for binder in binders:
