@@ -1,11 +1,6 @@
 """Machine code without a GPU: every pattern compiles, registers suffice, full tiles pay nothing, caches are hit."""
 
 import ast
-import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +9,7 @@ import pytest
 
 from tests.brute import PATTERNS
 from tests.brute import load as load_shipped
+from tests.machine_code import answers, spilled, spills
 
 SHIPPED = sorted(path.stem for path in PATTERNS.glob("*.sparse"))
 # What patterns need that have no defaults.
@@ -32,18 +28,16 @@ SETTINGS = {"sm80": ("fp16", 64), "sm90": ("bf16", 80), "sm100": ("bf16", 128), 
 HOPPER = ("causal_attention", "longformer", "packed_documents")
 
 COMPILE = """
-import json, subprocess, sys, tempfile
+import json, sys
 import triton, weft
-from triton.backends import nvidia
+from tests.machine_code import usage
 from weft.ahead import case_of
 from weft.check import natural_heads
 from weft.codegen.ahead import compile_kernel, parse_target
 from weft.codegen.choose import kernels_for
-from pathlib import Path
 
 hits = []
 triton.knobs.compilation.listener = lambda **seen: hits.append(seen["cache_hit"])
-dump = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
 target, dtype, head_dim, hopper, patterns = json.loads(sys.argv[1])
 out = []
 for name, params in patterns:
@@ -53,13 +47,9 @@ for name, params in patterns:
     kernels = kernels_for(pattern.bind(heads), shape, case_of(target, dtype, head_dim), 8192)
     for kernel in [k for k in kernels if k.config.hopper] if hopper else kernels[-1:]:
         compiled = compile_kernel(kernel, parse_target(target), heads, heads)
-        usage = ""
-        if "cubin" in compiled.asm:
-            with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-                Path(file.name).write_bytes(compiled.asm["cubin"])
-                usage = subprocess.run([dump, "-res-usage", file.name], capture_output=True, text=True).stdout
+        taken = usage(compiled.asm["cubin"]) if "cubin" in compiled.asm else ""
         code = "cubin" if target.startswith("sm") else "hsaco"
-        out.append((name, kernel.plan.strategy, kernel.config.hopper, len(compiled.asm[code]), usage))
+        out.append((name, kernel.plan.strategy, kernel.config.hopper, len(compiled.asm[code]), taken))
 print(json.dumps([out, hits]))
 """
 
@@ -68,20 +58,9 @@ def compile_for(
     target: str, names: tuple[str, ...], folder: Path, hopper: bool = False
 ) -> tuple[list[Any], list[bool]]:
     """Compile in a process without the interpreter: name, strategy, hopper, size, resources; and cache hits."""
-    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    env |= {"WEFT_CACHE_DIR": str(folder / "weft"), "TRITON_CACHE_DIR": str(folder / "triton")}
     dtype, head_dim = ("bf16", 128) if hopper else SETTINGS[target]
-    wanted = json.dumps([target, dtype, head_dim, hopper, [(name, NEEDED.get(name, {})) for name in names]])
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE, wanted],
-        env=env,
-        cwd=PATTERNS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    kernels, hits = json.loads(done.stdout.splitlines()[-1])
+    wanted = (target, dtype, head_dim, hopper, [(name, NEEDED.get(name, {})) for name in names])
+    kernels, hits = answers(COMPILE, wanted, folder)
     return kernels, hits
 
 
@@ -98,8 +77,7 @@ def test_hopper_kernels_compile_and_do_not_spill(tmp_path: Path) -> None:
     assert {kernel[1] for kernel in kernels} == {"run", "list", "table"}
     for name, _, hopper, _, usage in kernels:
         assert hopper
-        stack, local = (re.search(rf"{word}:(\d+)", usage) for word in ("STACK", "LOCAL"))
-        assert stack and local and stack[1] == local[1] == "0", f"{name} spills: {usage}"
+        assert len(spilled(usage)) == 2 and not spills(usage), f"{name} spills: {usage}"
 
 
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:

@@ -1,10 +1,5 @@
 """The specialised kernel of bands and of loops beside listed tiles: its text, run here, and its machine code."""
 
-import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,6 +10,7 @@ import torch
 
 from tests.band_case import Case
 from tests.gluon_on_cpu import launcher_on_cpu
+from tests.machine_code import answers, spilled, spills
 from tests.test_band import (
     BY_HEAD,
     BY_TABLE,
@@ -83,11 +79,9 @@ def test_mistakes_are_noticed(looped: str, listed: str) -> None:
 
 
 COMPILE = """
-import json, subprocess, tempfile
-from dataclasses import replace
-from pathlib import Path
-from triton.backends import nvidia
+import json
 from tests.band_case import Case
+from tests.machine_code import usage
 from tests.test_band import BY_TABLE, CAUSAL, COLUMNS, SINKS, SPOTS
 from weft.codegen.ahead import compile_kernel, parse_target
 from weft.codegen.configure import Config
@@ -104,26 +98,17 @@ cases = {
     "mixed": (SINKS, SPOTS, plain),
     "mixed by head, pointers": (BY_TABLE, COLUMNS, pointers),
 }
-dump = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
 out = {}
 for name, (looped, listed, config) in cases.items():
     plan = Case(looped, listed, tiling=Tiling(config.block_m, config.block_n)).plan()
     code = compile_kernel(Kernel(plan, config, "bf16", 128), parse_target("sm90"), 2, 1).asm["cubin"]
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        Path(file.name).write_bytes(code)
-        out[name] = subprocess.run([dump, "-res-usage", file.name], capture_output=True, text=True).stdout
+    out[name] = usage(code)
 print(json.dumps(out))
 """
 
 
 def test_machine_code_needs_no_more_than_registers(tmp_path: Path) -> None:
-    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    env |= {"WEFT_CACHE_DIR": str(tmp_path / "weft"), "TRITON_CACHE_DIR": str(tmp_path / "triton")}
-    root = Path(__file__).parent.parent
-    done = subprocess.run([sys.executable, "-c", COMPILE], env=env, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
+    found = answers(COMPILE, caches=tmp_path)
     assert len(found) == 6
     for name, usage in found.items():
-        spilled = [int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", usage)]
-        assert spilled and max(spilled) == 0, f"{name}: {usage}"
+        assert spilled(usage) and not spills(usage), f"{name}: {usage}"

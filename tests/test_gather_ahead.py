@@ -1,17 +1,13 @@
 """Machine code of kernels that gather keys, without a GPU: they compile, and registers suffice."""
 
-import json
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.machine_code import answers, spilled
+
 COMPILE = """
-import json, subprocess, sys, tempfile
-from pathlib import Path
-from triton.backends import nvidia
+import json
 from tests.gather_case import Case, FIRST, shuffled, some
+from tests.machine_code import usage
 from weft.codegen.ahead import compile_kernel, parse_target
 from weft.codegen.configure import portable
 from weft.codegen.forward import Kernel
@@ -27,30 +23,20 @@ cases = {
     "places": Case(512, 2, 1, 1, (blocks,), places=places, within=256),
     "places and columns": Case(512, 2, 1, 1, (blocks, single), keeps=(FIRST,), places=places, within=256),
 }
-dump = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
 out = {}
 for name, case in cases.items():
     config = portable(90, "bf16", 128, 512, False)
     work = work_of(case.query(), Tiling(config.block_m, config.block_n), "columns" in name)
     kernel = Kernel(work.plan, config, "bf16", 128, tuple(work.batched))
     code = compile_kernel(kernel, parse_target("sm90"), 2, 1).asm["cubin"]
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        Path(file.name).write_bytes(code)
-        usage = subprocess.run([dump, "-res-usage", file.name], capture_output=True, text=True).stdout
-    out[name] = (work.columns is not None, work.key_of is not None, usage)
+    out[name] = (work.columns is not None, work.key_of is not None, usage(code))
 print(json.dumps(out))
 """
 
 
 def test_kernels_that_gather_compile_for_hopper(tmp_path: Path) -> None:
-    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    env |= {"WEFT_CACHE_DIR": str(tmp_path / "weft"), "TRITON_CACHE_DIR": str(tmp_path / "triton")}
-    root = Path(__file__).parent.parent
-    done = subprocess.run([sys.executable, "-c", COMPILE], env=env, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    for name, (single, placed, usage) in found.items():
+    for name, (single, placed, usage) in answers(COMPILE, caches=tmp_path).items():
         assert single == ("columns" in name) and placed == ("places" in name)
-        spilled = [int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", usage)]
+        sizes = spilled(usage)
         # Pairs looked up by query need 64-bit places.
-        assert spilled and max(spilled) <= (512 if "query" in name else 32), f"{name}: {usage}"
+        assert sizes and max(sizes) <= (512 if "query" in name else 32), f"{name}: {usage}"

@@ -1,25 +1,16 @@
 """Generated kernels of maps as machine code: matrix units, wide asynchronous copies, and nothing spilled."""
 
-import json
-import os
-import re
-import subprocess
-import sys
-from dataclasses import dataclass
-
-from tests.brute import PATTERNS
+from tests.machine_code import Code, answers
 
 COMPILE = """
-import json, subprocess, sys, tempfile
-from pathlib import Path
-import torch, triton, weft
-from triton.backends import nvidia
+import json, sys
+import torch, weft
 from tests.brute import PATTERNS
+from tests.machine_code import usage
 from weft.codegen import map_call
 from weft.codegen.ahead import _pretend, parse_target
 from weft.codegen.scores import call_of, evaluate
 
-dump = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
 real = map_call._compiled
 
 
@@ -36,12 +27,8 @@ class Compiler:
             self.function.device_caches.pop(-1, None)
             made = self.function.run(*given, grid=(1,), warmup=True, **options)
             self.function.device_caches.pop(-1, None)
-        usage = ""
-        if "cubin" in made.asm:
-            with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-                Path(file.name).write_bytes(made.asm["cubin"])
-                usage = subprocess.run([dump, "-res-usage", file.name], capture_output=True, text=True).stdout
-        self.codes.append((made.asm.get("ptx", ""), usage, made.metadata.shared))
+        taken = usage(made.asm["cubin"]) if "cubin" in made.asm else ""
+        self.codes.append((made.asm.get("ptx", ""), taken, made.metadata.shared))
 
 
 def case(target, name, title, dtype, n, d):
@@ -67,33 +54,9 @@ print(json.dumps([case(*each) for each in json.loads(sys.argv[1])]))
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A kernel's text, what it takes of the machine, and its shared memory."""
-
-    text: str
-    usage: str
-    shared: int
-
-    @property
-    def spills(self) -> bool:
-        return any(found[1] != "0" for found in re.finditer(r"(?:STACK|LOCAL):(\d+)", self.usage))
-
-
 def compiled(*cases: tuple[str, str, str, str, int, int]) -> list[list[Code]]:
     """The kernels of a target, rule, score, type, length and head dim, made in a process without the interpreter."""
-    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    env["PYTHONPATH"] = str(PATTERNS.parent)
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE, json.dumps(cases)],
-        env=env,
-        cwd=PATTERNS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [[Code(*code) for code in codes] for codes in json.loads(done.stdout.splitlines()[-1])]
+    return [[Code(*code) for code in codes] for codes in answers(COMPILE, cases)]
 
 
 def test_hopper() -> None:

@@ -1,24 +1,16 @@
 """The kernels that rank, as machine code for Hopper: nothing is spilled, and rows are read in wide loads."""
 
-import json
-import os
-import re
-import subprocess
-import sys
-
-from tests.brute import PATTERNS
+from tests.machine_code import answers, spills
 
 COMPILE = """
-import json, subprocess, sys, tempfile
-from pathlib import Path
+import json, sys
 import torch
-from triton.backends import nvidia
+from tests.machine_code import usage
 from weft.codegen import rank_kernel
 from weft.codegen.ahead import _pretend, parse_target
 from weft.codegen.rank import rank_rows
 from weft.compiler.selection import Chosen, Number
 
-dump = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
 made = []
 
 
@@ -39,10 +31,7 @@ def case(rule, count, forced):
     one = Chosen(rule, Number(0.5), False, "visible", "J", "I", Number(0), None, None, "")
     with _pretend(parse_target("sm90")):
         rank_rows(one, score, flags[:, :1], flags if forced else None)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        Path(file.name).write_bytes(made[-1].asm["cubin"])
-        usage = subprocess.run([dump, "-res-usage", file.name], capture_output=True, text=True).stdout
-    return made[-1].name, made[-1].asm["ptx"], usage
+    return made[-1].name, made[-1].asm["ptx"], usage(made[-1].asm["cubin"])
 
 
 only_compile(rank_kernel.rank_held)
@@ -53,21 +42,7 @@ print(json.dumps([case(*each) for each in json.loads(sys.argv[1])]))
 
 def compiled(*cases: tuple[str, int, bool]) -> list[tuple[str, str, str]]:
     """Name, text and use of the machine for each rule, count of cells and whether any are forced."""
-    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE, json.dumps(cases)],
-        env=env,
-        cwd=PATTERNS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def spills(usage: str) -> bool:
-    return any(found[1] != "0" for found in re.finditer(r"(?:STACK|LOCAL):(\d+)", usage))
+    return [tuple(code) for code in answers(COMPILE, cases)]
 
 
 def test_rows_held_in_registers() -> None:

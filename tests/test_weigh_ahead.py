@@ -1,24 +1,14 @@
 """The fused kernels as machine code for Hopper: its matrix units, wide asynchronous copies, and nothing spilled."""
 
-import json
-import os
-import re
-import subprocess
-import sys
-from dataclasses import dataclass
-
-from tests.brute import PATTERNS
+from tests.machine_code import Code, answers
 
 COMPILE = """
-import json, subprocess, sys, tempfile
-from pathlib import Path
-import torch, triton
-from triton.backends import nvidia
+import json, sys
+import torch
+from tests.machine_code import usage
 from weft.codegen.ahead import _pretend, parse_target
 from weft.codegen.weigh_fused import Affine, Fold, Ratios, Weighing, configuration, scoring
 from weft.codegen.weigh_fused_kernel import cell_sums, piece_sums
-
-dump = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
 
 
 def compiled(target, function, given, options):
@@ -26,12 +16,8 @@ def compiled(target, function, given, options):
         function.device_caches.pop(-1, None)
         made = function.run(*given, grid=(1,), warmup=True, **options)
         function.device_caches.pop(-1, None)
-    usage = ""
-    if "cubin" in made.asm:
-        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-            Path(file.name).write_bytes(made.asm["cubin"])
-            usage = subprocess.run([dump, "-res-usage", file.name], capture_output=True, text=True).stdout
-    return made.asm.get("ptx", ""), usage, made.metadata.shared
+    taken = usage(made.asm["cubin"]) if "cubin" in made.asm else ""
+    return made.asm.get("ptx", ""), taken, made.metadata.shared
 
 
 def case(target, dtype, n, d):
@@ -50,32 +36,9 @@ print(json.dumps([case(*each) for each in json.loads(sys.argv[1])]))
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A kernel's text, what it takes of the machine, and its shared memory."""
-
-    text: str
-    usage: str
-    shared: int
-
-    @property
-    def spills(self) -> bool:
-        return any(found[1] != "0" for found in re.finditer(r"(?:STACK|LOCAL):(\d+)", self.usage))
-
-
 def compiled(*cases: tuple[str, str, int, int]) -> list[tuple[Code, Code]]:
     """Both kernels of each target, dtype, length and head dim, compiled in a process without the interpreter."""
-    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE, json.dumps(cases)],
-        env=env,
-        cwd=PATTERNS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [(Code(*first), Code(*second)) for first, second in json.loads(done.stdout.splitlines()[-1])]
+    return [(Code(*first), Code(*second)) for first, second in answers(COMPILE, cases)]
 
 
 def test_hopper() -> None:
