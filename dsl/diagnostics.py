@@ -58,7 +58,8 @@ class CompileError(ValueError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint naming the closest known names, or listing them."""
-    choices = sorted(set(known))
+    # A name may be known and out of place: it is no hint then.
+    choices = sorted(set(known) - {name})
     close = [c for c in choices if c.lower() == name.lower()] or get_close_matches(name, choices, n=1)
     if close:
         return f"did you mean `{close[0]}`?"
