@@ -46,6 +46,11 @@ def pack_by_kernel(kept: torch.Tensor) -> torch.Tensor:
     return bits
 
 
+def in_line(bits: torch.Tensor) -> torch.Tensor:
+    """Bits whose batch elements and heads lie at even distances, as kernels go through them."""
+    return bits if bits.shape[0] == 1 or bits.stride(0) == bits.shape[1] * bits.stride(1) else bits.contiguous()
+
+
 def tiles_by_kernel(
     bits: torch.Tensor, sizes: tuple[int, int], tiling: Tiling, m: int, n: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,8 +59,7 @@ def tiles_by_kernel(
     Both are [B, H, query tiles, key tiles]; one row of cells is shared by all queries.
     """
     batch, heads, rows, _ = bits.shape
-    # Batch elements and heads must lie at even distances.
-    bits = bits if batch == 1 or bits.stride(0) == heads * bits.stride(1) else bits.contiguous()
+    bits = in_line(bits)
     tile_rows, tile_columns = -(-m // tiling.block_m), -(-n // tiling.block_n)
     shape = (batch, heads, tile_rows, tile_columns)
     touched, full = (torch.empty(shape, dtype=torch.bool, device=bits.device) for _ in range(2))

@@ -44,12 +44,6 @@ class DeviceLists:
     off: int = 0
 
 
-def band_from(off: int) -> DeviceLists:
-    """What a band's kernel that reads no lists is told."""
-    nothing = torch.empty(0, dtype=torch.int32, device="cpu")
-    return DeviceLists(nothing, nothing, nothing, 0, off=off)
-
-
 @lru_cache(maxsize=512)
 def build(kernel: Kernel) -> Any:
     """The compiled-on-first-call function of a kernel."""

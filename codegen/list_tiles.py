@@ -8,6 +8,7 @@ import torch
 
 from ..compiler.expand import TileLists
 from ..compiler.plan import Tiling
+from .cell_bits import in_line
 from .launch import DeviceLists
 from .select_tiles import Packed, Tiles
 
@@ -93,7 +94,7 @@ def lists_by_kernel(found: Visited, most: int) -> DeviceLists:
         touched, full = (x.expand(shape).contiguous() for x in (kept[0].touched, kept[0].full))
         strides, columns = (0, 0, 1), 1
     else:
-        touched = full = _in_line(cells.cells.bits)
+        touched = full = in_line(cells.cells.bits)
         strides, columns = (touched.stride(1), touched.stride(2), cells.rows), cells.columns
     maps = (touched, full, limits.touched.contiguous(), limits.full.contiguous())
     rows, count = batch * found.heads * shape[2], shape[-1]
@@ -114,11 +115,6 @@ def lists_by_kernel(found: Visited, most: int) -> DeviceLists:
         firsts, seconds = (x.view(batch, -1)[:, :per].flatten().contiguous() for x in (starts, splits))
         writing[(rows,)](*maps, firsts, seconds, tiles, **sizes)
     return _lists(starts, splits, tiles, batch)
-
-
-def _in_line(bits: torch.Tensor) -> torch.Tensor:
-    """Bits whose batch elements and heads lie at even distances."""
-    return bits if bits.shape[0] == 1 or bits.stride(0) == bits.shape[1] * bits.stride(1) else bits.contiguous()
 
 
 def _bounds(counts: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,6 +6,7 @@ from typing import assert_never
 
 import torch
 
+from ..compiler.evaluate import compare
 from ..compiler.selection import Chosen, Number, Threshold
 
 
@@ -59,17 +60,7 @@ def choose(
 
 def meets(threshold: Threshold, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Where the comparison of a threshold holds between its sides; nowhere that one is NaN."""
-    match threshold.op:
-        case "<":
-            return a < b
-        case "<=":
-            return a <= b
-        case ">":
-            return a > b
-        case ">=":
-            return a >= b
-        case _:
-            assert_never(threshold.op)
+    return compare(threshold.op, a, b)
 
 
 def _until(stop: torch.Tensor, rank: torch.Tensor) -> torch.Tensor:

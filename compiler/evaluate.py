@@ -126,7 +126,7 @@ def truth(formula: Formula, values: Mapping[str, Array], tables: Mapping[str, Ar
 
 
 def compare(op: str, a: Array, b: Array) -> Array:
-    """One comparison of two integers or integer arrays."""
+    """One comparison of two numbers or arrays; nothing compares with NaN but `!=`."""
     match op:
         case "<":
             return a < b

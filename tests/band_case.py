@@ -14,7 +14,7 @@ from tests.oracle import NAN, assert_close, guarded
 from weft.codegen.configure import Config
 from weft.codegen.cpu import Listed, attend_listed
 from weft.codegen.forward import Kernel
-from weft.codegen.launch import DTYPES, Launcher, band_from, launcher, upload
+from weft.codegen.launch import DTYPES, DeviceLists, Launcher, launcher, upload
 from weft.codegen.tables import gather
 from weft.compiler.dense import dense_mask
 from weft.compiler.expand import TileLists, pack
@@ -145,3 +145,9 @@ def spans(cuts: Sequence[int], n: int) -> Iterator[tuple[int, int]]:
     """Bands between the cuts that lie inside n tokens."""
     inside = [0, *(cut for cut in cuts if 0 < cut < n), n]
     return pairwise(inside)
+
+
+def band_from(off: int) -> DeviceLists:
+    """What a band's kernel that reads no lists is told."""
+    nothing = torch.empty(0, dtype=torch.int32, device="cpu")
+    return DeviceLists(nothing, nothing, nothing, 0, off=off)

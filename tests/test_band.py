@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 import torch
 
-from tests.band_case import Case
+from tests.band_case import Case, band_from
 from tests.oracle import NAN
 from weft.codegen.configure import Config
 from weft.codegen.forward import Kernel, argument_names, steady_arguments
-from weft.codegen.launch import band_from, kernel_source, launcher
+from weft.codegen.launch import kernel_source, launcher
 from weft.compiler.ir import Compare, Var
 from weft.compiler.plan import Plan, Region, Tiling
 from weft.compiler.verify import InternalError, verify

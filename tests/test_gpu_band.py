@@ -5,12 +5,12 @@ from functools import partial
 import pytest
 import torch
 
-from tests.band_case import Case
+from tests.band_case import Case, band_from
 from tests.oracle import NAN
 from tests.test_band import BY_HEAD, CAUSAL, CHECKS, SPOTS
 from weft.codegen.configure import Config
 from weft.codegen.forward import Kernel
-from weft.codegen.launch import band_from, launcher
+from weft.codegen.launch import launcher
 from weft.compiler.plan import Tiling
 
 pytestmark = pytest.mark.gpu

@@ -85,8 +85,7 @@ def attend(
     "cpu".
 
     `places` is the order that tiles of keys follow, if any; `most`, how many keys each choice keeps at most for a cell
-    of queries; `bits`, how many cells the choices have for one query. Without `sums` the log-sum-exp is the last
-    band's, and of no use.
+    of queries; `bits`, how many cells the choices have for one query. Without `sums` the log-sum-exp is empty.
     """
     import torch
 
@@ -206,8 +205,11 @@ def _attend(call: Attention, query: Query, setting: Setting, out: torch.Tensor, 
     missing = max(0, before - band.first)
     q = torch.nn.functional.pad(call.q[:, :, rows], (0, 0, missing, 0)) if missing else call.q[:, :, rows]
     work = work_of(query, setting.tiling, setting.gather)
-    run = _on_cpu if call.backend == "cpu" else _on_device
-    found, lse = run(call, work, setting, band, q, None if missing else out[:, :, rows])
+    place = None if missing else out[:, :, rows]
+    if call.backend == "cpu":
+        found, lse = _on_cpu(call, work, band, q, place)
+    else:
+        found, lse = _on_device(call, work, setting, band, q, place)
     if missing:
         out[:, :, rows] = found[:, :, missing:]
     if sums is not None:
@@ -215,7 +217,7 @@ def _attend(call: Attention, query: Query, setting: Setting, out: torch.Tensor, 
 
 
 def _on_cpu(
-    call: Attention, work: Work, setting: Setting, band: Band, q: torch.Tensor, out: torch.Tensor | None
+    call: Attention, work: Work, band: Band, q: torch.Tensor, out: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from .codegen.cpu import Listed, attend_listed
     from .codegen.list_tiles import host_lists

