@@ -281,7 +281,9 @@ def _add_heads(command: ArgumentParser) -> None:
 
 def _add_qkv(command: ArgumentParser) -> None:
     command.add_argument(
-        "--qkv", metavar="F.safetensors", help="selections: q, k, v `[(B,) heads, tokens, D]`, and inputs by name"
+        "--qkv",
+        metavar="F.safetensors",
+        help="selections: q, k, v `[(B,) heads, tokens, D]`, and inputs by name; their lengths count, and no others",
     )
 
 
