@@ -1,6 +1,5 @@
 """Which tiles are touched and full, by bounds: of clauses over keys, and of what is known of places."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,11 +21,6 @@ class Sizes:
     n: int
     m: int
     device: torch.device
-
-
-def reads_order(clause: Clause, orders: Sequence[str]) -> bool:
-    """Whether a clause reads places."""
-    return any(read.table in orders for read in reads(clause.formula))
 
 
 def tiles_of_segments(found: Tiles, within: int, tiling: Tiling, band: Band, n: int) -> Tiles:

@@ -12,6 +12,7 @@ from ..compiler.ir import (
     Const,
     Expr,
     Formula,
+    Mask,
     Not,
     Read,
     Table,
@@ -29,12 +30,31 @@ from .select_tiles import Packed, Places
 
 
 def loops_of(program: Program, shape: Shape, tiling: Tiling) -> Plan | None:
-    """The plan of the static keeps alone where loops in closed form visit their tiles; else they are listed too."""
-    if not program.keeps or program.orders:
+    """The plan of the keeps that read no places, where loops in closed form visit their tiles; else they are listed."""
+    looped, _ = by_places(program.keeps, program)
+    if not looped:
         return None
-    mask = replace(program.limits, clauses=(*program.limits.clauses, *program.keeps))
+    limits, of_places = by_places(program.limits.clauses, program)
+    mask = replace(without_orders(program).limits, clauses=(*limits, *looped))
     plan = make_plan(mask, replace(shape, square=False), tiling)
-    return plan if plan.strategy == "run" else None
+    if plan.strategy != "run":
+        return None
+    # Where a key went is not known to the loops' bounds, only to their masks.
+    also = Mask("", of_places).formula
+    regions = tuple(replace(region, mask=conjunction((region.mask, also))) for region in plan.regions)
+    return replace(plan, regions=regions)
+
+
+def by_places(clauses: Sequence[Clause], program: Program) -> tuple[tuple[Clause, ...], tuple[Clause, ...]]:
+    """The clauses that read no places of keys, and those that do."""
+    orders = {order.name for order in program.orders}
+    reading = tuple(clause for clause in clauses if any(read.table in orders for read in reads(clause.formula)))
+    return tuple(clause for clause in clauses if clause not in reading), reading
+
+
+def listed_keeps(program: Program, loops: Plan | None) -> tuple[Clause, ...]:
+    """The static keeps that no loops visit, which are listed."""
+    return by_places(program.keeps, program)[1] if loops else program.keeps
 
 
 def plan_of(
@@ -50,13 +70,15 @@ def plan_of(
     """The plan of a kernel that visits listed tiles, of places where `ordered`, for a band of queries.
 
     With `exact` its partial tiles look up what was kept. What is listed key by key is not in the tiles, and what
-    `loops` visit is in no list.
+    `loops` visit is in no list of tiles or keys.
     """
     limits, order = program.limits.formula, program.orders[0].name if program.orders else ""
     columns = singles.choices if singles else ()
     tiled = disjunction(tuple(lookup(c, one, order) for c, one in enumerate(cells) if c not in columns))
-    static = disjunction(tuple(clause.formula for clause in program.keeps))
-    kept = disjunction((static, tiled))
+    listed_static = listed_keeps(program, loops)
+    listed = disjunction((*(clause.formula for clause in listed_static), tiled))
+    looped = disjunction(tuple(clause.formula for clause in program.keeps if clause not in listed_static))
+    kept = disjunction((looped, listed))
     there = Compare("<", Var("k"), Var("n"))
     alone = None
     if singles:
@@ -70,8 +92,7 @@ def plan_of(
     mask = replace(
         program.limits, clauses=clauses, tables=(*tables, *(Table(name, "input", "none", name) for name in names))
     )
-    listed = tiled if loops else kept
-    apart = (Not(static),) if loops else ()
+    apart = () if looped == Truth(False) else (Not(looped),)
     region = Region((), conjunction((limits, *apart, *([listed] if exact else []), there)))
     regions = (*(loops.regions if loops else ()), region)
     uniforms = loops.uniforms if loops else ()

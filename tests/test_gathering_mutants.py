@@ -8,14 +8,15 @@ from unittest import mock
 import pytest
 
 from tests.conftest import HAS_GPU
-from tests.gather_case import FIRST, Case, shuffled, some
+from tests.gather_case import CAUSAL, FIRST, Case, shuffled, some
 from tests.mutant import Mutant, rewritten, title, untouched
 from tests.oracle import assert_close, guarded, poisoned
 from tests.test_gather import NEAR, cell_of
 from weft import selection_bands, selection_setting, selection_tiles
-from weft.codegen import columns, launch
+from weft.codegen import columns, launch, select_plan
 from weft.codegen.cache import store
 from weft.codegen.forward import Kernel
+from weft.compiler.ir import Not
 from weft.selection_bands import attend, given
 
 pytestmark = pytest.mark.skipif(HAS_GPU, reason="faulty kernels run in the interpreter, where they do no harm")
@@ -39,6 +40,17 @@ def places_case() -> Case:
     return Case(100, 4, 2, 2, cells, keeps=(NEAR, cell_of(0, 16)), places=shuffled(2, 4, 100, 64), within=64)
 
 
+def order_case() -> Case:
+    cells = (some((2, 4, 150), 64, 32, 0.5, "p"),)
+    return Case(150, 4, 2, 2, cells, places=shuffled(2, 4, 150, 64), within=64)
+
+
+def limited_places_case() -> Case:
+    """Limits that read places beside keeps that do not."""
+    limits, places = (CAUSAL, Not(cell_of(5, 16))), shuffled(1, 2, 100, 64)
+    return Case(100, 2, 1, 1, (some((1, 2, 100), 64, 32, 0.5, "p"),), limits, (FIRST,), places, 64)
+
+
 def distances_case(**rest: Any) -> Case:
     return Case(40, 4, 2, 2, (some((2, 4, 40), 16, 5, 0.3, "d"),), **rest)
 
@@ -56,13 +68,16 @@ SUBJECTS: dict[str, Callable[[], Case]] = {
     "alone": lambda: Case(40, 2, 1, 1, (some((1, 2, 40), 1, 1, 0.05),)),
     "distances": lambda: distances_case(keeps=(FIRST,)),
     "ahead": lambda: distances_case(limits=()),
+    "order": order_case,
     "places": places_case,
+    "limited places": limited_places_case,
     "packed": packed_case,
     "late": lambda: late_case(keeps=(NEAR,)),
     "late distances": lambda: late_case("d"),
     "late packed": lambda: Case(140, 2, 1, 1, (some((1, 1, 140), 1, 8, 0.05),)),
 }
-SINGLE, PARTIAL, FULL, LISTED = "# single keys", "# partial tiles", "# full tiles", "# listed partial tiles"
+SINGLE, PARTIAL, LOOP = "# single keys", "# partial tiles", "# closed-form partial tiles"
+FULL, LISTED = "# full tiles", "# listed partial tiles"
 CHOSEN = r"\(read\(t\d, [^=]*=="
 PLACE = r"read\(t2, t2_size, h \* \(n \+ 1\) \+ k\)"
 
@@ -110,17 +125,17 @@ GATHERED = [
     Mutant("keys for distances", "distances", r"\+ \(q // 5 - k // 5\)", "+ k // 5", LISTED),
     Mutant("cells of a difference", "distances", r"\+ \(q // 5 - k // 5\)", "+ (q - k) // 5", LISTED),
     # Places.
-    Mutant("places taken for keys", "places", r"keys = .*", "keys = spots", PARTIAL),
-    Mutant("places taken for keys, full tiles", "places", r"keys = .*", "keys = spots", FULL),
-    Mutant("values by their place", "places", r"value_rows = keys", "value_rows = spots", PARTIAL),
-    Mutant("places of another batch element", "places", r"key_of \+ bh", "key_of + h", PARTIAL),
-    Mutant("places of a key/value head", "places", r"key_of \+ bh", "key_of + (b * heads + g)", FULL),
-    Mutant("a place past the last one", "places", r"other=n\)", "other=0)", PARTIAL),
-    Mutant("half a tile of places", "places", r"spots = j \* 32", "spots = j * 16", FULL),
-    Mutant("the place of a key one off", "places", PLACE + " >> 5", "k >> 5", PARTIAL),
-    Mutant("the place in another head", "places", PLACE, "read(t2, t2_size, g * (n + 1) + k)", PARTIAL),
-    Mutant("heads without a spare place", "places", PLACE, "read(t2, t2_size, h * n + k)", PARTIAL),
-    Mutant("the place of another token", "places", r"\(n \+ 1\) \+ 0\)", "(n + 1) + 1)", PARTIAL),
+    Mutant("places taken for keys", "places", r"keys = .*", "keys = spots", LISTED),
+    Mutant("places taken for keys, full tiles", "order", r"keys = .*", "keys = spots", FULL),
+    Mutant("values by their place", "places", r"value_rows = keys", "value_rows = spots", LISTED),
+    Mutant("places of another batch element", "places", r"key_of \+ bh", "key_of + h", LISTED),
+    Mutant("places of a key/value head", "order", r"key_of \+ bh", "key_of + (b * heads + g)", FULL),
+    Mutant("a place past the last one", "places", r"other=n\)", "other=0)", LISTED),
+    Mutant("half a tile of places", "order", r"spots = j \* 32", "spots = j * 16", FULL),
+    Mutant("the place of a key one off", "places", PLACE + " >> 5", "k >> 5", LISTED),
+    Mutant("the place in another head", "places", PLACE, "read(t2, t2_size, g * (n + 1) + k)", LISTED),
+    Mutant("heads without a spare place", "places", PLACE, "read(t2, t2_size, h * n + k)", LISTED),
+    Mutant("the place of another token", "places", r"\(n \+ 1\) \+ 0\)", "(n + 1) + 1)", LISTED),
     # Heads of a group in one tile.
     Mutant("rows taken for tokens", "packed", r"q = \(rows // 2", "q = (rows"),
     Mutant("queries of one head", "packed", r"query_rows % 2", "0 * query_rows"),
@@ -136,6 +151,16 @@ GATHERED = [
     Mutant("a loop from one too late", "columns", r"(low_0 = .*)", r"\1 + 1"),
     Mutant("a loop to one too few", "columns", r"(high_0 = .*)", r"\1 - 1"),
     Mutant("a loop's window one wider", "columns", r"q - k < 30", "q - k < 31"),
+    Mutant("a window beside places one wider", "places", r"q - k < 30", "q - k < 31"),
+    Mutant(
+        "keys of a loop taken for places",
+        "places",
+        r"k = \(j \* 32 \+ (.*)\)\[",
+        r"k = tl.load(key_of + bh * n + j * 32 + \1, mask=(j * 32 + \1) < n, other=n)[",
+    ),
+    Mutant("what a loop visits among places, listed", "places", r"q - k >= 30", "q - k >= 0", LISTED),
+    Mutant("less listed among places than no loop visits", "places", r"q - k >= 30", "q - k >= 31", LISTED),
+    Mutant("places of another head in a loop", "limited places", r"h \* \(n \+ 1\)", "g * (n + 1)", LOOP),
     Mutant("keys after a loop's query", "columns", r"k <= q", "k <= q + 1"),
     Mutant("what loops visit, listed", "late", r"q - k >= 30", "q - k >= 0", LISTED),
     Mutant("less listed than no loop visits", "late", r"q - k >= 30", "q - k >= 31", LISTED),
@@ -199,8 +224,23 @@ def test_gathering_mutants_are_killed(mutant: Mutant) -> None:
         check(mutant.subject)
 
 
-def test_full_tiles_that_a_loop_visits_in_part_are_not_listed_as_full() -> None:
+LISTS = [
+    Mutant("full beside a loop", "columns", r"limits\.full & ~own\.touched", "limits.full"),
+    Mutant("full beside a loop, of places", "places", r"limits\.full & ~own\.touched", "limits.full"),
+    Mutant("a tile that a loop visits in part, in no list", "places", r"~own\.full", "~own.touched"),
+    Mutant("listed keeps forgotten", "places", r"if listed else \(\)", "if not listed else ()"),
+]
+
+
+@pytest.mark.parametrize("fault", LISTS, ids=title)
+def test_faulty_lists_are_found(fault: Mutant) -> None:
     """A function that makes lists, with a fault."""
-    fault = Mutant("full beside a loop", "columns", r"limits\.full & ~own\.touched", "limits.full")
     with rewritten(selection_tiles, "_visited", fault), pytest.raises(AssertionError):
-        check("columns")
+        check(fault.subject)
+
+
+def test_a_loop_looks_up_where_a_key_went() -> None:
+    """Limits that read places hold in loops over keys too."""
+    fault = Mutant("limits of places forgotten", "limited places", r"\(region\.mask, also\)", "(region.mask,)")
+    with rewritten(select_plan, "loops_of", fault), pytest.raises(AssertionError):
+        check(fault.subject)

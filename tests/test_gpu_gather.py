@@ -1,11 +1,15 @@
 """Gathered keys on a GPU: single ones, chosen distances, places of an order, queries that choose alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from tests.gather_case import FIRST, Case, shuffled, some
+from tests.gather_case import CAUSAL, FIRST, Case, shuffled, some
+from tests.test_gather import NEAR, OWN, cell_of
 from weft import selection_setting
 from weft.codegen import columns as columns_module
+from weft.compiler.ir import Not
 
 pytestmark = pytest.mark.gpu
 
@@ -26,6 +30,8 @@ def test_gathered_keys(n: int, dtype: torch.dtype, cost: float, monkeypatch: pyt
     for cells in ((some(shape, 128, 128, 0.4, "p"),), (some(shape, 64, 32, 0.3, "p"), single)):
         case = Case(n, heads, 2, batch, cells, places=places, within=256, dtype=dtype)
         case.check("gpu", tolerance, "cuda")
+        replace(case, keeps=(OWN, cell_of(0, 128))).check("gpu", tolerance, "cuda")
+        replace(case, limits=(CAUSAL, Not(cell_of(5, 16))), keeps=(NEAR,)).check("gpu", tolerance, "cuda")
 
 
 @pytest.mark.parametrize("heads", [2, 8, 32])

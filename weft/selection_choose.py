@@ -105,10 +105,9 @@ def choosing(
 
 def needs_places(job: Job) -> bool:
     """Whether what is kept depends on where an order puts keys."""
-    from .codegen.bound_tiles import reads_order
+    from .codegen.select_plan import by_places
 
-    orders = [order.name for order in job.program.orders]
     axes = {axis.name: axis for axis in job.program.axes}
     clauses = (*job.program.limits.clauses, *job.program.keeps)
     chosen = (axes.get(choice.key or "") for choice in job.program.choices)
-    return any(axis and axis.order for axis in chosen) or any(reads_order(clause, orders) for clause in clauses)
+    return any(axis and axis.order for axis in chosen) or bool(by_places(clauses, job.program)[1])

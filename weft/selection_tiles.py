@@ -62,7 +62,7 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
     import torch
 
     from .codegen.columns import may_gather
-    from .codegen.select_plan import lookup_tables, loops_of, plan_of, without_orders
+    from .codegen.select_plan import listed_keeps, lookup_tables, loops_of, plan_of, without_orders
 
     job, cells, places = query.job, query.cells, query.places
     plain = replace(query, job=replace(job, program=without_orders(job.program)))
@@ -70,8 +70,9 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
     loops = loops_of(job.program, job.shape, tiling)
     singles = _singles(plain, tiling) if len(rest) < len(cells) else None
     fits = _fits(query, tiling, rest)
-    tiles = _visited(plain, tiling, rest, loops is not None, fits)
-    exact = not fits or (loops is None and bool(job.program.keeps))
+    keeps = listed_keeps(job.program, loops)
+    tiles = _visited(plain, tiling, rest, keeps, fits)
+    exact = not fits or bool(keeps)
     plan = plan_of(job.program, cells, job.shape, tiling, exact, singles, query.ordered, loops)
     shared = _tables(plain.job, plan)
     key_of = places.key_of.to(torch.int32).contiguous() if places else None
@@ -105,18 +106,21 @@ def _fits(query: Query, tiling: Tiling, choices: list[int]) -> bool:
     return aligned(cells, tiling, query.job.n) and all(one.kind == "p" or not query.ordered for one in cells)
 
 
-def _visited(query: Query, tiling: Tiling, choices: list[int], looped: bool, fits: bool) -> Visited:
-    """The tiles that are listed, of some choices and of static keeps that no loops visit."""
+def _visited(query: Query, tiling: Tiling, choices: list[int], listed: tuple[Clause, ...], fits: bool) -> Visited:
+    """The tiles that are listed, of some choices and of static keeps; loops visit what the other keeps admit."""
     from .codegen.list_tiles import Visited, whole
+    from .codegen.select_plan import by_places
     from .codegen.select_tiles import Tiles
 
     job = query.job
     limits, *others = _static(query, job.program.limits.clauses, tiling)
     for other in others:
         limits = Tiles(limits.touched & other.touched, limits.full & other.full)
-    keeps = _static(query, job.program.keeps, tiling) if job.program.keeps and not looped else ()
+    keeps = _static(query, listed, tiling) if listed else ()
+    looped = tuple(clause for clause in job.program.keeps if clause not in listed)
     if looped:
-        own = tiles_of_keys(query, (*job.program.limits.clauses, *job.program.keeps), tiling)
+        plain, _ = by_places(job.program.limits.clauses, job.program)
+        (own,) = _static(query, (*plain, *looped), tiling)
         limits = Tiles(limits.touched & ~own.full, limits.full & ~own.touched)
     if job.device.type == "cuda" and fits and not keeps and not query.ordered and len(choices) == 1:
         one = query.cells[choices[0]]
@@ -165,11 +169,11 @@ def seen_tiles(query: Query, tiling: Tiling) -> int:
 def row_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
     """How many key tiles may be listed for a query tile; all of them where static keeps are listed besides."""
     from .codegen.columns import rows_within
-    from .codegen.select_plan import loops_of
+    from .codegen.select_plan import listed_keeps, loops_of
 
     columns = -(-query.job.n // tiling.block_n)
     job = query.job
-    if query.ordered or (job.program.keeps and not loops_of(job.program, job.shape, tiling)):
+    if query.ordered or listed_keeps(job.program, loops_of(job.program, job.shape, tiling)):
         return columns
     out = 0
     for c in choices:
@@ -186,13 +190,13 @@ def row_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
 
 def _static(query: Query, clauses: tuple[Clause, ...], tiling: Tiling) -> tuple[Tiles, ...]:
     """The tiles of static clauses; one more set for those that read places."""
-    from .codegen.bound_tiles import reads_order, tiles_by_place, tiles_of_segments
+    from .codegen.bound_tiles import tiles_by_place, tiles_of_segments
+    from .codegen.select_plan import by_places
 
     if query.places is None:
         return (tiles_of_keys(query, clauses, tiling),)
     order, band = query.job.program.orders[0], query.band
-    reading = tuple(clause for clause in clauses if reads_order(clause, [order.name]))
-    others = tuple(clause for clause in clauses if clause not in reading)
+    others, reading = by_places(clauses, query.job.program)
     out: list[Tiles] = []
     if others or not reading:
         segments = tiles_of_keys(query, others, Tiling(tiling.block_m, order.within))
@@ -223,12 +227,11 @@ def _sizes(job: Job) -> Sizes:
 
 def _singles(query: Query, tiling: Tiling) -> Singles:
     """The keys of choices that are gathered one by one."""
-    from .codegen.bound_tiles import reads_order
     from .codegen.columns import may_gather, singles_of
+    from .codegen.select_plan import by_places
 
     job, cells = query.job, query.cells
     choices = [c for c, one in enumerate(cells) if may_gather(one)]
-    orders = [order.name for order in job.program.orders]
-    clauses = tuple(clause for clause in job.program.limits.clauses if not reads_order(clause, orders))
+    clauses, _ = by_places(job.program.limits.clauses, job.program)
     limits = tiles_of_keys(query, clauses, tiling).touched
     return singles_of(cells, choices, tiling, limits, query.band, job.n, query.most)
