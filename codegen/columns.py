@@ -39,15 +39,16 @@ def singles_of(
     band: Band,
     n: int,
     most: Sequence[int | None],
+    heads: int,
 ) -> Singles:
-    """The keys of some choices; `limits` [H or 1, query tiles, key tiles] is where a pair may be.
+    """The keys of some choices, for each head; `limits` [H or 1, query tiles, key tiles] is where a pair may be.
 
     A choice keeps `most` keys at most for each of its cells of queries.
     """
     some = [cells[c] for c in choices]
     size, exact = list_size(some, tiling.block_m, band.count)
     keys = longest(some, [most[c] for c in choices], size, n)
-    return Singles(frozenset(choices), columns_of(some, size, tiling, limits, band, n, keys), exact)
+    return Singles(frozenset(choices), columns_of(some, size, tiling, limits, band, n, keys, heads), exact)
 
 
 def longest(cells: Sequence[Packed], most: Sequence[int | None], size: int, n: int) -> int:
@@ -74,26 +75,29 @@ def list_size(cells: Sequence[Packed], block_m: int, m: int) -> tuple[int, bool]
 
 
 def columns_of(
-    cells: Sequence[Packed], size: int, tiling: Tiling, limits: torch.Tensor, band: Band, n: int, keys: int
+    cells: Sequence[Packed], size: int, tiling: Tiling, limits: torch.Tensor, band: Band, n: int, keys: int, heads: int
 ) -> Columns:
     """The keys that choices keep, listed for each `size` queries; those of a query tile end where its limits do."""
     kept = torch.zeros((), dtype=torch.bool, device=limits.device)
+    # Heads that choose together share their lists.
+    lanes = max(one.bits.shape[1] for one in cells)
     for one in cells:
-        kept = kept | tiles_of(one, Tiling(size, 1), band, n).touched
-    batch, heads, rows, _ = kept.shape
+        kept = kept | tiles_of(one, Tiling(size, 1), band, n).by_head(lanes).touched
+    batch, _, rows, _ = kept.shape
     count, tiles = limits.shape[-2:]
     padded = torch.nn.functional.pad(kept, (0, tiles * tiling.block_n - n))
     sums = padded.unflatten(-1, (tiles, tiling.block_n)).sum(-1, dtype=torch.int32).cumsum(-1, dtype=torch.int32)
     sums = torch.nn.functional.pad(sums, (1, 0))
     everything = Tiles(*2 * (torch.ones(1, 1, n, dtype=torch.bool, device=limits.device),))
     kept = kept.flatten(1, 2)[:, :, None]
-    lists = device_lists(Visited(everything, (Tiles(kept, kept),), batch, heads * rows), batch * heads * rows * keys)
+    lists = device_lists(Visited(everything, (Tiles(kept, kept),), batch, lanes * rows), batch * lanes * rows * keys)
     # Each batch element has one more start than it has lists.
-    starts = lists.start.view(batch, -1)[:, : heads * rows].reshape(batch, heads, rows)
+    starts = lists.start.view(batch, -1)[:, : lanes * rows].reshape(batch, lanes, rows)
     device = limits.device
     row = torch.arange(count, device=device) * tiling.block_m // size
     b, h = torch.arange(batch, device=device).view(-1, 1, 1), torch.arange(heads, device=device).view(-1, 1)
+    lane = h // (heads // lanes)
     low = limits.to(torch.int8).argmax(-1)
     high = (limits * torch.arange(1, tiles + 1, device=device)).amax(-1)
-    first, end = (starts[b, h, row] + sums[b, h, row, bound.expand(heads, -1)] for bound in (low, high))
+    first, end = (starts[b, lane, row] + sums[b, lane, row, bound.expand(heads, -1)] for bound in (low, high))
     return Columns(first.contiguous(), end.contiguous(), lists.tiles)

@@ -72,6 +72,8 @@ def _operation(op: str, left: Expr, right: Expr, context: Context) -> ast.expr:
             return expression("A | B", A=a, B=b)
         case "^":
             return expression("A ^ B", A=a, B=b)
+        case ">>":
+            return expression("A >> B", A=a, B=b)
         case "min":
             return expression("tl.minimum(A, B)", A=a, B=b)
         case "max":

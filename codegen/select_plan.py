@@ -66,6 +66,7 @@ def plan_of(
     singles: Singles | None = None,
     ordered: bool = False,
     loops: Plan | None = None,
+    per_head: bool = True,
 ) -> Plan:
     """The plan of a kernel that visits listed tiles, of places where `ordered`, for a band of queries.
 
@@ -74,7 +75,7 @@ def plan_of(
     """
     limits, order = program.limits.formula, program.orders[0].name if program.orders else ""
     columns = singles.choices if singles else ()
-    tiled = disjunction(tuple(lookup(c, one, order) for c, one in enumerate(cells) if c not in columns))
+    tiled = disjunction(tuple(lookup(c, one, order, shape.heads) for c, one in enumerate(cells) if c not in columns))
     listed_static = listed_keeps(program, loops)
     listed = disjunction((*(clause.formula for clause in listed_static), tiled))
     looped = disjunction(tuple(clause.formula for clause in program.keeps if clause not in listed_static))
@@ -82,7 +83,7 @@ def plan_of(
     there = Compare("<", Var("k"), Var("n"))
     alone = None
     if singles:
-        looked_up = tuple(lookup(c, cells[c], order) for c in sorted(columns))
+        looked_up = tuple(lookup(c, cells[c], order, shape.heads) for c in sorted(columns))
         chosen = Truth(True) if singles.exact else disjunction(looked_up)
         alone = conjunction((limits, *(() if kept == Truth(False) else (Not(kept),)), chosen, there))
     names = (*(_name(c) for c in range(len(cells))), *([order] if order else []))
@@ -97,14 +98,14 @@ def plan_of(
     regions = (*(loops.regions if loops else ()), region)
     uniforms = loops.uniforms if loops else ()
     shape = replace(shape, square=False)
-    return Plan(mask, shape, tiling, limits, "table", regions, uniforms, True, "", alone, ordered, True)
+    return Plan(mask, shape, tiling, limits, "table", regions, uniforms, per_head, "", alone, ordered, True)
 
 
 def _name(choice: int) -> str:
     return f"chosen {choice}"
 
 
-def lookup(choice: int, cells: Packed, order: str) -> Formula:
+def lookup(choice: int, cells: Packed, order: str, heads: int) -> Formula:
     """Whether a choice kept the cell of a pair."""
     key = place_of(order) if cells.kind == "p" else Var("k")
     rows, columns = cells.bits.shape[2], cells.count
@@ -112,10 +113,24 @@ def lookup(choice: int, cells: Packed, order: str) -> Formula:
     row, column = _cell(own, cells.query_size, rows), _cell(key, cells.key_size, columns)
     if cells.kind == "d":
         column = Binary("-", _cell(Var("q"), cells.key_size, columns), column)
-    row = Binary("+", Binary("*", Var("h"), _count("m", cells.query_size, rows)), row)
-    place = Binary("+", Binary("*", row, _count("n", cells.key_size, columns)), column)
-    found = Compare("==", Read(_name(choice), place), Const(1))
+    if (lane := _lane(cells, heads)) != Const(0):
+        row = Binary("+", Binary("*", lane, _count("m", cells.query_size, rows)), row)
+    width = _eighths(_count("n", cells.key_size, columns))
+    byte = Read(_name(choice), Binary("+", Binary("*", row, width), Binary("//", column, Const(8))))
+    bit = Binary("&", Binary(">>", byte, Binary("%", column, Const(8))), Const(1))
+    found = Compare("==", bit, Const(1))
     return conjunction((Compare(">=", column, Const(0)), found)) if cells.kind == "d" else found
+
+
+def _lane(cells: Packed, heads: int) -> Expr:
+    """The row of rows of cells that a head has, which others may share."""
+    each = heads // cells.bits.shape[1]
+    return Const(0) if each == heads else Var("h") if each == 1 else Binary("//", Var("h"), Const(each))
+
+
+def _eighths(cells: Expr) -> Expr:
+    """The bytes that hold so many bits."""
+    return cells if cells == Const(1) else Binary("//", Binary("+", cells, Const(7)), Const(8))
 
 
 def _cell(position: Expr, size: int, count: int) -> Expr:
@@ -144,8 +159,9 @@ def lookup_tables(
     """The tables that a plan reads besides those of its clauses: [B, ..]."""
     masks = (*(region.mask for region in plan.regions), *([plan.columns] if plan.columns else []))
     read = {one.table for mask in masks for one in reads(mask)}
+    # Of one row each, flattening makes a view with steps, which the kernel would not know of.
     out: dict[str, torch.Tensor] = {
-        _name(c): one.cells().kept.flatten(1).view(torch.int8) for c, one in enumerate(cells) if _name(c) in read
+        _name(c): one.bits.flatten(1).contiguous().view(torch.int8) for c, one in enumerate(cells) if _name(c) in read
     }
     for order in program.orders:
         if order.name in read:

@@ -104,6 +104,13 @@ class Tiles:
     touched: torch.Tensor
     full: torch.Tensor
 
+    def by_head(self, heads: int) -> "Tiles":
+        """The same with tiles for each head, or for all at once."""
+        each = heads // self.touched.shape[-3]
+        if each in (1, heads):
+            return self
+        return Tiles(self.touched.repeat_interleave(each, -3), self.full.repeat_interleave(each, -3))
+
 
 def static_tiles(
     mask: Mask, shape: Shape, tiling: Tiling, n: int, inputs: Mapping[str, Ints], device: torch.device

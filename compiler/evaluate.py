@@ -79,6 +79,8 @@ def arithmetic(op: str, a: Array, b: Array, lib: ArrayLibrary) -> Array:
             return a | b
         case "^":
             return a ^ b
+        case ">>":
+            return a >> b
         case _:
             raise AssertionError(op)
 

@@ -110,6 +110,9 @@ def combine(op: str, a: Interval, b: Interval, lib: ArrayLibrary) -> Interval:
             return Interval(lib.maximum(a.low, b.low), lib.maximum(a.high, b.high))
         case "&" | "|" | "^":
             return _bits(op, a, b, lib)
+        case ">>":
+            lows, highs = (a.low >> b.low, a.low >> b.high), (a.high >> b.low, a.high >> b.high)
+            return Interval(lib.minimum(*lows), lib.maximum(*highs))
         case _:
             raise AssertionError(op)
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from ..dsl.source import Span
 
-Op = Literal["+", "-", "*", "//", "%", "min", "max", "&", "|", "^"]
+Op = Literal["+", "-", "*", "//", "%", "min", "max", "&", "|", "^", ">>"]
 Relation = Literal["<", "<=", ">", ">=", "==", "!="]
 
 
@@ -23,7 +23,7 @@ class Var:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """`//` and `%` floor, always, and their right side is a positive constant."""
+    """`//` and `%` floor, always, and their right side is a positive constant; `>>` finds bits of what was chosen."""
 
     op: Op
     left: "Expr"

@@ -55,7 +55,7 @@ def is_affine(expr: Expr) -> bool:
                 return False
             case Binary("*", left, right) if not isinstance(left, Const) and not isinstance(right, Const):
                 return False
-            case Binary("&" | "|" | "^", _, _):
+            case Binary("&" | "|" | "^" | ">>", _, _):
                 return False
             case _:
                 pass

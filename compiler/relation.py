@@ -148,7 +148,7 @@ def _arithmetic(op: str, left: Expr, right: Expr, space: Space, local: isl.Local
             return a.scale_down_val(isl.Val(value)).floor()
         case "%", Const(value):
             return a.mod_val(isl.Val(value))
-        case (("*" | "//" | "%" | "&" | "|" | "^"), _):
+        case (("*" | "//" | "%" | "&" | "|" | "^" | ">>"), _):
             raise UndecidedError(f"`{op}` of two things that both vary")
         case _:
             pass

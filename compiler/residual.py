@@ -271,9 +271,9 @@ class Residuals:
                 return self._add(a, b, 1)
             case "-":
                 return self._add(a, b, -1)
-            case "*":
-                if not a.terms or not b.terms:
-                    return self._add(Sum(0), a if a.terms else b, b.constant if a.terms else a.constant)
+            case "*" if not a.terms or not b.terms:
+                return self._add(Sum(0), a if a.terms else b, b.constant if a.terms else a.constant)
+            case "*" | ">>":
                 return self._atom(Operation(op, a, b))
             case "//":
                 return self._floor(a, b.constant, size)

@@ -150,6 +150,25 @@ def test_queries_that_choose_alone(heads: int, groups: int, fewest: int, monkeyp
     odd.check("triton", 1e-5)
 
 
+OWN_WINDOW = Compare("<", Binary("-", Var("q"), Var("k")), Binary("+", Var("h"), Const(3)))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_heads_that_choose_together(lanes: int, backend: str, choice: str) -> None:
+    """One choice for all heads or for each group, looked up, listed and gathered, beside keeps of single heads."""
+    shape, n = (2, lanes, 140), 140
+    tiles, odd, single = some(shape, 64, 32, 0.3), some(shape, 24, 20, 0.2), some(shape, 140, 1, 0.1)
+    own, slashes = some((2, 4, 140), 32, 16, 0.1), some(shape, 16, 8, 0.2, "d")
+    for cells in ((tiles,), (odd,), (tiles, single), (odd, slashes), (single, own), (odd, single, own)):
+        case = Case(n, 4, 2, 2, cells)
+        assert case.query().lanes == (1 if lanes == 1 and cells[-1] is not own else 4)
+        case.check(backend, 1e-5)
+        replace(case, keeps=(OWN_WINDOW,)).check(backend, 1e-5)
+    places = shuffled(2, 4, n, 64)
+    Case(n, 4, 2, 2, (some(shape, 64, 32, 0.3, "p"), odd), places=places, within=64).check(backend, 1e-5)
+
+
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists for as few queries at once as may be."""

@@ -40,6 +40,12 @@ def places_case() -> Case:
     return Case(100, 4, 2, 2, cells, keeps=(NEAR, cell_of(0, 16)), places=shuffled(2, 4, 100, 64), within=64)
 
 
+def together_case() -> Case:
+    """Two heads of four choose together: cells that no tile fits, and single keys."""
+    shape = (2, 2, 100)
+    return Case(100, 4, 2, 2, (some(shape, 16, 24, 0.3), some(shape, 100, 1, 0.2)), keeps=(NEAR,))
+
+
 def order_case() -> Case:
     cells = (some((2, 4, 150), 64, 32, 0.5, "p"),)
     return Case(150, 4, 2, 2, cells, places=shuffled(2, 4, 150, 64), within=64)
@@ -66,6 +72,8 @@ SUBJECTS: dict[str, Callable[[], Case]] = {
     "open": lambda: columns_case(1, limits=()),
     "queries": lambda: Case(72, 4, 2, 1, (some((1, 4, 72), 1, 1, 0.1), some((1, 4, 72), 16, 8, 0.1)), keeps=(FIRST,)),
     "alone": lambda: Case(40, 2, 1, 1, (some((1, 2, 40), 1, 1, 0.05),)),
+    "together": together_case,
+    "alike": lambda: Case(200, 4, 2, 2, (some((2, 1, 200), 64, 32, 0.3),)),
     "distances": lambda: distances_case(keeps=(FIRST,)),
     "ahead": lambda: distances_case(limits=()),
     "order": order_case,
@@ -119,11 +127,21 @@ GATHERED = [
     Mutant("half a cell of queries", "queries", r"q - off >> 4", "q - off >> 3", SINGLE),
     Mutant("rows of cells without a ragged one", "queries", r"m \+ 15 >> 4", "m >> 4", SINGLE),
     Mutant("cells of one head", "distances", r"read\(t0, t0_size, \(h \*", "read(t0, t0_size, (0 *", LISTED),
+    Mutant("the next bit", "late", r"(// 24) & 7\)", r"\1 + 1 & 7)", LISTED),
+    Mutant("four bits of a byte", "late", r"(// 24) & 7\)", r"\1 & 3)", LISTED),
+    Mutant("the first byte of a row", "queries", r"\+ \(k >> 3\)", "+ 0", SINGLE),
+    Mutant("rows without a ragged byte", "late", r"\+ 7 >> 3\)", ">> 3)", LISTED),
+    Mutant("seven bits too many", "late", r" & 1 == 1", " == 1", LISTED),
+    Mutant("cells of a head that shares them", "together", r"h >> 1\) \*", "h) *", LISTED),
+    Mutant("the first group's cells", "together", r"h >> 1\) \*", "0) *", LISTED),
+    Mutant("single keys of a tile, for two heads", "together", r"h >> 1\) \*", "h) *", SINGLE),
+    Mutant("lists of the first query tile", "alike", r"list_batch \+ 0 \+ i", "list_batch"),
+    Mutant("lists of the other batch element", "alike", r"row = b \* list_batch", "row = (1 - b) * list_batch"),
     # Distances.
     Mutant("keys ahead of a query", "ahead", r">= 0", ">= -1", PARTIAL),
     Mutant("no distance of 0", "distances", r">= 0", "> 0", LISTED),
-    Mutant("keys for distances", "distances", r"\+ \(q // 5 - k // 5\)", "+ k // 5", LISTED),
-    Mutant("cells of a difference", "distances", r"\+ \(q // 5 - k // 5\)", "+ (q - k) // 5", LISTED),
+    Mutant("keys for distances", "distances", r"\(q // 5 - k // 5 & 7\)", "(k // 5 & 7)", LISTED),
+    Mutant("cells of a difference", "distances", r"\(q // 5 - k // 5 & 7\)", "((q - k) // 5 & 7)", LISTED),
     # Places.
     Mutant("places taken for keys", "places", r"keys = .*", "keys = spots", LISTED),
     Mutant("places taken for keys, full tiles", "order", r"keys = .*", "keys = spots", FULL),
@@ -132,7 +150,7 @@ GATHERED = [
     Mutant("places of a key/value head", "order", r"key_of \+ bh", "key_of + (b * heads + g)", FULL),
     Mutant("a place past the last one", "places", r"other=n\)", "other=0)", LISTED),
     Mutant("half a tile of places", "order", r"spots = j \* 32", "spots = j * 16", FULL),
-    Mutant("the place of a key one off", "places", PLACE + " >> 5", "k >> 5", LISTED),
+    Mutant("the place of a key one off", "places", PLACE + " >> 5 & 7", "k >> 5 & 7", LISTED),
     Mutant("the place in another head", "places", PLACE, "read(t2, t2_size, g * (n + 1) + k)", LISTED),
     Mutant("heads without a spare place", "places", PLACE, "read(t2, t2_size, h * n + k)", LISTED),
     Mutant("the place of another token", "places", r"\(n \+ 1\) \+ 0\)", "(n + 1) + 1)", LISTED),

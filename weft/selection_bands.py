@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .selection import with_all_queries
 from .selection_setting import Setting, Target, setting_of
-from .selection_tiles import Query, Work, row_tiles, seen_tiles, work_of
+from .selection_tiles import Query, Work, row_tiles, seen_before, work_of
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,9 @@ CHOSEN_BYTES, CHOSEN_SHARE = 1 << 26, 32
 # Bytes of what is chosen and of lists of tiles together: so many, or a share of K and V; and what lists have at least.
 LIST_BYTES, LIST_SHARE = 20 << 20, 26
 FEWEST_BYTES = 4 << 20
-# Bytes of lists of single keys, and of tables that pairs are looked up in.
+# How many queries are tried at once, of the ones that were too many.
+TRIED = 0.9
+# Bytes of lists of single keys.
 COLUMN_BYTES = 1 << 28
 # Query tiles of a band begin at multiples of this many tokens, which all kernels' do.
 BLOCK = 128
@@ -138,7 +140,7 @@ def _queries(call: Attention, span: Band) -> Iterator[tuple[Query, Setting]]:
     while first < span.end:
         fit = room_for(replace(query, band=Band(first, span.end)), setting, call.held) // step * step
         band = Band(first, min(span.end, first + max(step, fit)))
-        some = tuple(one.part(band).by_head(job.shape.heads) for one in cells)
+        some = tuple(one.part(band) for one in cells)
         yield replace(query, band=band, cells=some), setting
         first = band.end
 
@@ -158,42 +160,37 @@ def room_for(query: Query, setting: Setting, held: int) -> int:
     from .codegen.select_tiles import aligned
 
     job, tiling, n = query.job, setting.tiling, query.job.n
-    lanes, columns = job.batch * job.shape.heads, -(-n // tiling.block_n)
+    columns = -(-n // tiling.block_n)
     rest = [c for c, one in enumerate(query.cells) if not (setting.gather and may_gather(one))]
     fits = aligned(query.cells, tiling, n)
     # Elsewhere which tiles are touched and which are full comes on the way to lists.
     maps = 0 if fits and len(rest) == 1 else 2 * columns * len(rest)
     bits = sum(one.bits.numel() for one in query.cells)
     room = max(FEWEST_BYTES, max(LIST_BYTES, held // LIST_SHARE) - bits)
-    fit = _rows(query, tiling, rest, room // lanes, maps) * tiling.block_m
-    if not fits:
-        table = sum(0 if one.shared else lanes * one.count / one.query_size for one in query.cells)
-        fit = min(fit, int(COLUMN_BYTES / max(1.0, table)))
+    fit = _rows(query, tiling, rest, room // job.batch, maps) * tiling.block_m
     singles = [c for c in range(len(query.cells)) if c not in rest]
     some = [query.cells[c] for c in singles]
     if all(one.shared for one in some):
         return fit
+    lanes = job.batch * max(one.bits.shape[1] for one in some)
     size, _ = list_size(some, tiling.block_m, query.band.count)
     keys = longest(some, [query.most[c] for c in singles], size, n)
     return min(fit, COLUMN_BYTES // (lanes * (4 * keys + 4 * n)) * size)
 
 
 def _rows(query: Query, tiling: Tiling, choices: list[int], room: int, maps: int) -> int:
-    """Rows of tiles whose lists take `room` bytes for each head; late queries may see more tiles than early ones."""
-    from .codegen.select_tiles import Band
-
-    rows = -(-query.band.count // tiling.block_m)
-    while rows > 1:
-        end = min(query.band.end, query.band.first + rows * tiling.block_m)
-        some = replace(query, band=Band(query.band.first, end))
+    """Rows of tiles whose lists take `room` bytes; late queries may see more tiles than early ones."""
+    lanes, heads = query.lanes, query.job.shape.heads
+    band, rows = query.band, -(-query.band.count // tiling.block_m)
+    # From all rows to one, each a little fewer than the one before.
+    counts = sorted({max(1, int(rows * TRIED**step)) for step in range(rows.bit_length() * 8)}, reverse=True)
+    seen = seen_before(query, tiling, [min(band.end, band.first + count * tiling.block_m) for count in counts])
+    most = row_tiles(query, tiling, choices)
+    for count, tiles in zip(counts, seen, strict=True):
         # The kernel writes a log-sum-exp for each query.
-        tiles = min(row_tiles(query, tiling, choices), seen_tiles(some, tiling))
-        need = rows * (4 * tiles + maps + 4 * tiling.block_m)
-        if need <= room:
-            break
-        # By a root, since half the rows may see half as much each.
-        rows = max(1, min(rows - 1, int(rows * math.sqrt(room / need))))
-    return rows
+        if count * (lanes * (4 * min(most, int(tiles)) + maps) + 4 * heads * tiling.block_m) <= room:
+            return count
+    return 1
 
 
 def _attend(call: Attention, query: Query, setting: Setting, out: torch.Tensor, sums: torch.Tensor | None) -> None:

@@ -105,7 +105,7 @@ def agree(job: Job, cells: Sequence[Packed]) -> bool:
     clauses = (*job.program.limits.clauses, *job.program.keeps)
     if group & (group - 1) or not 1 < group <= FINE or any("h" in variables(clause.formula) for clause in clauses):
         return False
-    return all(one.bits.shape[1] == job.shape.kv_heads for one in cells)
+    return all(one.bits.shape[1] in (1, job.shape.kv_heads) for one in cells)
 
 
 def _inside(cells: Sequence[Packed], n: int, most: int) -> Tiling:

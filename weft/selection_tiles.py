@@ -10,10 +10,11 @@ import numpy as np
 from .compiler.expand import NUMPY
 from .compiler.intervals import Interval, verdict
 from .compiler.plan import Plan, Tiling
-from .compiler.walk import reads
+from .compiler.walk import reads, variables
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from .codegen.bound_tiles import Sizes
     from .codegen.columns import Singles
@@ -55,6 +56,14 @@ class Query:
         """Whether tiles are of places."""
         return self.places is not None
 
+    @property
+    def lanes(self) -> int:
+        """How many lists of tiles a batch element has: for each head, or for all where nothing tells them apart."""
+        program = self.job.program
+        names = (variables(clause.formula) for clause in (*program.limits.clauses, *program.keeps))
+        alike = not self.ordered and all(one.bits.shape[1] == 1 for one in self.cells)
+        return 1 if alike and not any({"h", "g"} & used for used in names) else self.job.shape.heads
+
 
 def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
     """The tiles of a whole pattern, and single keys where they are gathered. Only where tiles are not cells must pairs
@@ -73,7 +82,7 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
     keeps = listed_keeps(job.program, loops)
     tiles = _visited(plain, tiling, rest, keeps, fits)
     exact = not fits or bool(keeps)
-    plan = plan_of(job.program, cells, job.shape, tiling, exact, singles, query.ordered, loops)
+    plan = plan_of(job.program, cells, job.shape, tiling, exact, singles, query.ordered, loops, query.lanes > 1)
     shared = _tables(plain.job, plan)
     key_of = places.key_of.to(torch.int32).contiguous() if places else None
     columns = singles.columns if singles else None
@@ -112,7 +121,7 @@ def _visited(query: Query, tiling: Tiling, choices: list[int], listed: tuple[Cla
     from .codegen.select_plan import by_places
     from .codegen.select_tiles import Tiles
 
-    job = query.job
+    job, lanes = query.job, query.lanes
     limits, *others = _static(query, job.program.limits.clauses, tiling)
     for other in others:
         limits = Tiles(limits.touched & other.touched, limits.full & other.full)
@@ -125,9 +134,9 @@ def _visited(query: Query, tiling: Tiling, choices: list[int], listed: tuple[Cla
     if job.device.type == "cuda" and fits and not keeps and not query.ordered and len(choices) == 1:
         one = query.cells[choices[0]]
         if one.kind == "k":
-            return Visited(limits, (), job.batch, job.shape.heads, whole(one, tiling))
-    chosen = (_chosen(query, query.cells[c], tiling) for c in choices)
-    return Visited(limits, (*keeps, *chosen), job.batch, job.shape.heads)
+            return Visited(limits, (), job.batch, lanes, whole(one.by_head(lanes), tiling))
+    chosen = (_chosen(query, query.cells[c], tiling).by_head(lanes) for c in choices)
+    return Visited(limits, (*keeps, *chosen), job.batch, lanes)
 
 
 def _chosen(query: Query, cells: Packed, tiling: Tiling) -> Tiles:
@@ -145,25 +154,30 @@ def _chosen(query: Query, cells: Packed, tiling: Tiling) -> Tiles:
 def most_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
     """How many tiles there may be in all lists of a band."""
     job, rows = query.job, -(-query.band.count // tiling.block_m)
-    return job.batch * job.shape.heads * rows * min(seen_tiles(query, tiling), row_tiles(query, tiling, choices))
+    return job.batch * query.lanes * rows * min(seen_tiles(query, tiling), row_tiles(query, tiling, choices))
 
 
 def seen_tiles(query: Query, tiling: Tiling) -> int:
     """How many key tiles some query of a band may see by bounds of the limits."""
-    n, band = query.job.n, query.band
+    return int(seen_before(query, tiling, [query.band.end])[0])
+
+
+def seen_before(query: Query, tiling: Tiling, ends: list[int]) -> NDArray[np.int64]:
+    """The same of the queries of a band before each of some ends."""
+    n = query.job.n
     columns = -(-n // tiling.block_n)
     if query.ordered:
-        return columns
+        return np.full(len(ends), columns)
     k = np.arange(0, n, tiling.block_n)
     shape = query.job.shape
     boxes = shape.boxes() | {
-        "q": Interval(band.first, band.end - 1),
+        "q": Interval(query.band.first, np.array(ends)[:, None] - 1),
         "k": Interval(k, np.minimum(k + tiling.block_n, n) - 1),
         "n": Interval(n, n),
         "m": Interval(query.job.m, query.job.m),
     }
     may = verdict(query.job.program.limits.formula, boxes, {}, NUMPY).may
-    return int(np.broadcast_to(np.asarray(may, dtype=bool), k.shape).sum())
+    return np.broadcast_to(np.asarray(may, dtype=bool), (len(ends), columns)).sum(1)
 
 
 def row_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
@@ -234,4 +248,4 @@ def _singles(query: Query, tiling: Tiling) -> Singles:
     choices = [c for c, one in enumerate(cells) if may_gather(one)]
     clauses, _ = by_places(job.program.limits.clauses, job.program)
     limits = tiles_of_keys(query, clauses, tiling).touched
-    return singles_of(cells, choices, tiling, limits, query.band, job.n, query.most)
+    return singles_of(cells, choices, tiling, limits, query.band, job.n, query.most, job.shape.heads)
