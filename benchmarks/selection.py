@@ -1,7 +1,8 @@
 """Time and memory of dynamic patterns: choosing and attending, against dense attention in the same run.
 
 B = 1, 32 query and 8 key/value heads, head dim 128, bf16. `--n 32768 65536 131072`, `--rules`. Inputs have planted
-structure: keys near the query and a few key blocks score high. `top P` rules force a density. Dense attention is
+structure: keys near the query and a few key blocks score high. `top P` rules force a density. Each call is timed as it
+is and as a captured CUDA graph. Dense attention is
 causal, through `scaled_dot_product_attention` with cuDNN and with its FlashAttention-2 back end.
 """
 
@@ -69,6 +70,14 @@ def dense(backend: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
         return timed(lambda: scaled_dot_product_attention(q, k, v, is_causal=True))
 
 
+def captured(call: Callable[[], Any]) -> float:
+    """Milliseconds of a CUDA graph of the call, for which the host has nothing to do."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return timed(graph.replay)
+
+
 def density(kept: Kept) -> float:
     """Kept pairs over admissible ones, of 512 rows of every eighth head."""
     n = kept.tensors.n
@@ -105,10 +114,10 @@ def row(name: str, pattern: weft.Pattern, qkv: tuple[torch.Tensor, ...], against
     held = torch.cuda.memory_allocated()
     attend()
     extra = torch.cuda.max_memory_allocated() - held - q.numel() * 2
-    whole = timed(attend)
+    whole, alone = timed(attend), captured(attend)
     share = density(keep(pattern, Tensors(q, k, v, inputs, "")))
     return (
-        f"| {name} | {n} | {100 * share:.1f} | {choosing:.1f} | {whole:.1f} | {100 * choosing / against[0]:.0f} | "
+        f"| {name} | {n} | {100 * share:.1f} | {choosing:.1f} | {whole:.1f} | {alone:.1f} | {100 * choosing / against[0]:.0f} | "
         f"{against[0] / whole:.2f} | {against[1] / whole:.2f} | {100 * extra / (2 * k.numel() * 2):.0f} |"
     )
 
@@ -121,14 +130,14 @@ def main() -> None:
     given = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {datetime.date.today()}:\n")
     print(
-        "| rule | N | density % | choosing ms | whole ms | choosing, % of cuDNN | over cuDNN | over FA2 "
+        "| rule | N | density % | choosing ms | whole ms | in a graph ms | choosing, % of cuDNN | over cuDNN | over FA2 "
         "| extra, % of K, V |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for n in given.n:
         qkv = planted(n)
         against = dense(SDPBackend.CUDNN_ATTENTION, *qkv), dense(SDPBackend.FLASH_ATTENTION, *qkv)
-        print(f"| dense causal: cuDNN {against[0]:.1f} ms, FA2 {against[1]:.1f} ms | {n} | | | | | | | |", flush=True)
+        print(f"| dense causal: cuDNN {against[0]:.1f} ms, FA2 {against[1]:.1f} ms | {n} | | | | | | | | |", flush=True)
         for name in given.rules or BLOCKS:
             forced = FORCED.format(percent=name.removeprefix("top ")) if name.startswith("top ") else None
             pattern = weft.load(forced or FOLDER / f"{name}.sparse")
@@ -136,7 +145,7 @@ def main() -> None:
                 print(row(f"{name} %" if forced else name, pattern, qkv, against), flush=True)
             except (torch.OutOfMemoryError, weft.TensorError) as error:
                 # What cannot run at a length is a result as well.
-                print(f"| {name} | {n} | {type(error).__name__}: {str(error)[:120]} | | | | | | |", flush=True)
+                print(f"| {name} | {n} | {type(error).__name__}: {str(error)[:120]} | | | | | | | |", flush=True)
 
 
 if __name__ == "__main__":

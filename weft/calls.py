@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from .capture import capturing, require_made, require_no_inputs
 from .compiler.ir import Mask
 from .compiler.plan import Plan, Shape
 from .tensors import TensorError, check_tensors, host_inputs, require_tensors
@@ -77,6 +78,8 @@ def attention(
 
     require_tensors(pattern, (q, k, v))
     signature = _signature(q, k, v, backend, layer, layers, tf32, inputs)
+    if inputs and not pattern.dynamic and capturing(q.device):
+        require_no_inputs(pattern, inputs)
     if again := _again(pattern, signature, q, k, v, scale):
         return again
     check_tensors(pattern, q, k, v)
@@ -155,6 +158,8 @@ def _again(
         return None
     repeat, made = known
     stream = _stream(repeat.device)
+    if capturing(q.device):
+        pattern.hold(made)
     made.claim(stream)
     factor = q.shape[3] ** -0.5 if scale is None else float(scale)
     return repeat.run(q, k, v, factor, stream)
@@ -236,6 +241,7 @@ def prepared(
         if lasting and key in _prepared:
             _prepared.move_to_end(key)
             return _prepared[key]
+    require_made(pattern, not capturing(device))
     made = _prepare(pattern, plan, n, m, heads, batch, device, inputs, kernel)
     if not lasting:
         made = replace(made, lasting=False)
@@ -351,6 +357,8 @@ def _kernel(
     if backend == "gpu" and searched and made.density < FEW_TILES:
         launch = pattern.remember(("plain", *key, *layers), lambda: make(False))
         made = prepared(pattern, launch.kernel.plan, n, m, heads, batch, q.device, inputs, True)
+    if capturing(q.device):
+        pattern.hold(made)
     made.claim()
     out, lse = launch.run(q, k, v, scale, made.lists, made.tables)
     if signature is not None and made.lasting and (again := launch.repeat(q, k, v, out, made.lists, made.tables)):

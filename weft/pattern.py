@@ -45,6 +45,8 @@ class Pattern(Parameterised):
         # Kernels and lists of calls, by all that they depend on; `calls` fills it.
         self.calls: dict[tuple[object, ...], Any] = {}
         self._memory: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        # What CUDA graphs read that captured a call; nobody says when the last of them is gone.
+        self._captured: list[Any] = []
 
     @property
     def __doc__(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -137,6 +139,14 @@ class Pattern(Parameterised):
             return made
         return self._memory[key]
 
+    def remembers(self, key: tuple[Any, ...]) -> bool:
+        """Whether something was made for a key, and is not forgotten."""
+        return key in self._memory
+
+    def hold(self, *used: Any) -> None:
+        """Keep what is remembered, and what else a captured call used, for as long as the pattern itself."""
+        self._captured.append((used, list(self._memory.values())))
+
     def shape(
         self, n: int, m: int, heads: int = 1, kv_heads: int | None = None, layer: int = 0, layers: int = 1
     ) -> Shape:
@@ -219,7 +229,7 @@ class Pattern(Parameterised):
         q `[B, H, M, D]`, k and v `[B, G, N, D]` with H a multiple of G; returns `[B, H, M, D]`, and with
         `return_lse` also the natural log-sum-exp `[B, H, M]` in fp32. `backend` is "auto", "hopper", "triton", "cpu"
         or "reference"; one asked for by name never falls back. Inputs are integer tensors `[N]` or `[B, N]`.
-        Raises TensorError when shapes, dtypes or devices do not fit.
+        Raises TensorError when shapes, dtypes or devices do not fit. A graph may capture a call like an earlier one.
         """
         from .calls import attention
 

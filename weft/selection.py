@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .capture import capturing, require_no_inputs
 from .compiler.dense_only import only_densely
 from .compiler.ir import Binary, Clause, Compare, Const, Expr, Truth, Var
 from .compiler.plan import Shape, Tiling
@@ -172,6 +173,8 @@ def attention_by_selection(
     from .selection_choose import choosing, needs_places
 
     program = pattern.program(q.shape[1], k.shape[1], *layers)
+    if captured := capturing(q.device):
+        require_no_inputs(pattern, dict.fromkeys(table.source for table in program.limits.tables if table.source))
     job = job_of(pattern, program, q, k, inputs)
     reason = only_densely(program)
     if reason and (backend in ("triton", "hopper") or (backend != "reference" and job.n > MOST_DENSE)):
@@ -185,6 +188,8 @@ def attention_by_selection(
             found = choosing(job, q, k, v, scale, inputs)
             most = most_kept(job)
             places = found.places if needs_places(job) else None
+            if captured:
+                pattern.hold()
             return attend(job, found.cells, most, q, k, v, scale, backend, tf32, places, found.bits(), sums)
         except TensorError:
             raise
