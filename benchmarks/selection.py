@@ -2,8 +2,8 @@
 
 B = 1, 32 query and 8 key/value heads, head dim 128, bf16. `--n 32768 65536 131072`, `--rules`. Inputs have planted
 structure: keys near the query and a few key blocks score high. `top P` rules force a density. Each call is timed as it
-is and as a captured CUDA graph. Dense attention is
-causal, through `scaled_dot_product_attention` with cuDNN and with its FlashAttention-2 back end.
+is and as a captured CUDA graph. Dense attention is causal, through `scaled_dot_product_attention` with cuDNN and with
+its FlashAttention-2 back end.
 """
 
 import argparse
@@ -117,8 +117,9 @@ def row(name: str, pattern: weft.Pattern, qkv: tuple[torch.Tensor, ...], against
     whole, alone = timed(attend), captured(attend)
     share = density(keep(pattern, Tensors(q, k, v, inputs, "")))
     return (
-        f"| {name} | {n} | {100 * share:.1f} | {choosing:.1f} | {whole:.1f} | {alone:.1f} | {100 * choosing / against[0]:.0f} | "
-        f"{against[0] / whole:.2f} | {against[1] / whole:.2f} | {100 * extra / (2 * k.numel() * 2):.0f} |"
+        f"| {name} | {n} | {100 * share:.1f} | {choosing:.1f} | {whole:.1f} | {alone:.1f} "
+        f"| {100 * choosing / against[0]:.0f} | {against[0] / whole:.2f} | {against[1] / whole:.2f} "
+        f"| {100 * extra / (2 * k.numel() * 2):.0f} |"
     )
 
 
@@ -130,8 +131,8 @@ def main() -> None:
     given = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {datetime.date.today()}:\n")
     print(
-        "| rule | N | density % | choosing ms | whole ms | in a graph ms | choosing, % of cuDNN | over cuDNN | over FA2 "
-        "| extra, % of K, V |"
+        "| rule | N | density % | choosing ms | whole ms | in a graph ms | choosing, % of cuDNN | over cuDNN "
+        "| over FA2 | extra, % of K, V |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for n in given.n:
