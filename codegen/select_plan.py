@@ -22,9 +22,9 @@ from ..compiler.ir import (
     disjunction,
 )
 from ..compiler.pipeline import make_plan
-from ..compiler.plan import Plan, Region, Shape, Tiling
+from ..compiler.plan import Plan, Region, Run, Shape, Tiling
 from ..compiler.selection import Program
-from ..compiler.walk import reads
+from ..compiler.walk import reads, rewrite, substitute
 from .columns import Singles
 from .select_tiles import Packed, Places
 
@@ -36,13 +36,26 @@ def loops_of(program: Program, shape: Shape, tiling: Tiling) -> Plan | None:
         return None
     limits, of_places = by_places(program.limits.clauses, program)
     mask = replace(without_orders(program).limits, clauses=(*limits, *looped))
-    plan = make_plan(mask, replace(shape, square=False), tiling)
+    plan = make_plan(mask, replace(shape, square=True), tiling)
     if plan.strategy != "run":
         return None
     # Where a key went is not known to the loops' bounds, only to their masks.
     also = Mask("", of_places).formula
-    regions = tuple(replace(region, mask=conjunction((region.mask, also))) for region in plan.regions)
+    regions = tuple(
+        Region(tuple(_of_band(run, tiling) for run in region.runs), conjunction((region.mask, also)))
+        for region in plan.regions
+    )
     return replace(plan, regions=regions)
+
+
+def _of_band(run: Run, tiling: Tiling) -> Run:
+    """A run of all tokens for tile i of a band, which begins with a tile."""
+    tile = Binary("+", Var("i"), Binary("//", Var("off"), Const(tiling.block_m)))
+
+    def moved(expr: Expr) -> Expr:
+        return substitute(expr, "i", tile)
+
+    return replace(run, low=moved(run.low), high=moved(run.high), guard=rewrite(run.guard, moved))
 
 
 def by_places(clauses: Sequence[Clause], program: Program) -> tuple[tuple[Clause, ...], tuple[Clause, ...]]:

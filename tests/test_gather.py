@@ -1,20 +1,23 @@
 """Attention over keys that no tile holds: single ones, chosen distances, places of an order; against all pairs."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import weft
 from tests.gather_case import CAUSAL, FIRST, Case, pairs, shuffled, some
+from tests.test_selection import PATTERNS
 from weft import selection_bands, selection_setting
 from weft.codegen import columns as columns_module
 from weft.codegen.list_tiles import combine
-from weft.codegen.select_plan import place_of
+from weft.codegen.select_plan import by_places, listed_keeps, loops_of, place_of
 from weft.codegen.select_tiles import Band, Cells, aligned, packed, tiles_plainly
 from weft.compiler.ir import Binary, Compare, Const, Not, Read, Var
-from weft.compiler.plan import Tiling
+from weft.compiler.plan import Shape, Tiling
 from weft.selection_setting import agree
 from weft.selection_tiles import work_of
 
@@ -132,6 +135,18 @@ def test_places_far_from_what_is_chosen_are_not_visited() -> None:
             # Of segments of 64 the loops visit all, of cells of 32 a half, which may be where token 0 went.
             listed = set() if size == 64 and i < 2 else {first}
             assert set(found[i].nonzero()[:, 0].tolist()) == listed
+
+
+@pytest.mark.parametrize("tiling", [Tiling(128, 128), Tiling(128, 64)])
+@pytest.mark.parametrize("file", sorted((PATTERNS / "selection").glob("*.sparse")), ids=lambda file: file.stem)
+def test_static_keeps_of_shipped_rules_are_loops(file: Path, tiling: Tiling) -> None:
+    """All but those that ask where a key went, for the tiles that kernels have."""
+    pattern = weft.load(file)
+    program = pattern.program(8, 2)
+    keeps, of_places = by_places(program.keeps, program)
+    loops = loops_of(program, Shape(True, 8, 2), tiling)
+    assert listed_keeps(program, loops) == of_places
+    assert bool(keeps) == any(region.runs for region in (loops.regions if loops else ()))
 
 
 @pytest.mark.parametrize("fewest", [1, 1 << 30])

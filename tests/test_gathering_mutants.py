@@ -194,7 +194,7 @@ GATHERED = [
     Mutant("rows by tokens, packed", "late packed", r"\(q - off\)", "q"),
     Mutant("distances inside the band", "late distances", r"\+ \(q // 5", "+ ((q - off) // 5"),
     Mutant("keys of the band", "late", r"k // 24", "(k + off) // 24", LISTED),
-    Mutant("a loop to the first band", "late", r"(high_0 = .*)off - 1", r"\1-1"),
+    Mutant("a loop to the first band", "late", r"(high_0 = .*)\(i \+ \(off >> 6\)\)", r"\1i"),
 ]
 
 
