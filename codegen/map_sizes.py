@@ -15,7 +15,7 @@ from ..compiler.walk import variables as names_of
 from .score_call import Call
 from .views import Domain, affine, variables
 from .weigh_fused import suits
-from .weigh_match import matched
+from .weigh_match import described
 
 Names = Mapping[str, Domain]
 
@@ -98,7 +98,7 @@ def footprint(term: Term, call: Call, names: Names, known: dict[object, int] | N
     known = {} if known is None else known
     vectors = {one.name: one.vector for one in (*call.program.scores, *call.program.givens)}
     match term:
-        case Reduce() | Softmax() if suits(call.q, call.k, call.v) and matched(term, call.program, call.n, call.m):
+        case Reduce() | Softmax() if suits(call.q, call.k, call.v) and described(term, call):
             # The fused kernels hold no map but the one they make.
             return _size(free(term), names, 1)
         case Row(_, index) if affine(index, {"n": 1, "m": 1}) is not None and not _places(index, names):

@@ -99,6 +99,13 @@ def _narrowed(value: Value, query: str | None, part: Domain, whole: Domain) -> V
 
 def chunks(choice: Choice, call: Call, cells: Domain) -> list[Domain]:
     """Query cells to do at once, so that neither scores nor ranking take much memory."""
+    key = ("chunks", choice, cells)
+    if key not in call.memory:
+        call.memory[key] = _chunks(choice, call, cells)
+    return call.memory[key]
+
+
+def _chunks(choice: Choice, call: Call, cells: Domain) -> list[Domain]:
     keys = call.domain(choice.key).count if choice.key else 1
     heads, joint = lanes(choice, call), _joint(choice)
     sorts = not call.q.is_cuda or keys > WIDEST

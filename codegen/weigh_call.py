@@ -10,7 +10,7 @@ from .named import Value
 from .score_call import Call
 from .views import Domain
 from .weigh_fused import Fold, Ratios, Weighing, fused_sums, suits
-from .weigh_match import Made, Match, Tokens, matched
+from .weigh_match import Made, Match, Tokens, described
 
 Names = Mapping[str, Domain]
 # The value of a term where its free names run through domains.
@@ -19,7 +19,7 @@ Evaluate = Callable[[Term, Call, Names], Value]
 
 def fused(term: Reduce | Softmax, call: Call, names: Names, evaluate: Evaluate) -> Value | None:
     """The value of a term for the cells of `names`, if the fused kernels compute it: the whole axis of its softmax."""
-    found = matched(term, call.program, call.n, call.m) if suits(call.q, call.k, call.v) else None
+    found = described(term, call) if suits(call.q, call.k, call.v) else None
     if found is None:
         return None
     within = {**names, **(inner_names(term.binders, call, names) if isinstance(term, Reduce) else {})}

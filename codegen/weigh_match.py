@@ -28,6 +28,7 @@ from ..compiler.selection import (
     Whole,
 )
 from ..compiler.walk import parts
+from .score_call import Call
 from .views import affine, variables
 from .weigh_fused import Affine
 
@@ -100,6 +101,14 @@ def matched(term: Term, program: Program, n: int, m: int) -> Match | None:
             return found and _summed(found, binders)
         case _:
             return None
+
+
+def described(term: Term, call: Call) -> Match | None:
+    """The same for a call, found once for calls of its shape."""
+    key = ("weighed", term)
+    if key not in call.memory:
+        call.memory[key] = matched(term, call.program, call.n, call.m)
+    return call.memory[key]
 
 
 def _summed(found: Match, binders: tuple[Binder, ...]) -> Match | None:

@@ -186,11 +186,11 @@ def attention_by_selection(
             if backend == "reference" or reason:
                 return _dense(job, q, k, v, scale, inputs)
             found = choosing(job, q, k, v, scale, inputs)
-            most = most_kept(job)
+            most, memory = most_kept(job), found.call.memory
             places = found.places if needs_places(job) else None
             if captured:
                 pattern.hold()
-            return attend(job, found.cells, most, q, k, v, scale, backend, tf32, places, found.bits(), sums)
+            return attend(job, found.cells, most, q, k, v, scale, backend, tf32, places, found.bits(), sums, memory)
         except TensorError:
             raise
         except ValueError as error:

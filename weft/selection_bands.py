@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .selection import with_all_queries
 from .selection_setting import Setting, Target, setting_of
@@ -49,6 +49,7 @@ class Attention:
     scale: float
     backend: str
     tf32: bool
+    memory: dict[object, Any]
 
     @property
     def m(self) -> int:
@@ -82,12 +83,14 @@ def attend(
     places: Places | None = None,
     bits: float = 0.0,
     sums: bool = True,
+    memory: dict[object, Any] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output and the log-sum-exp `[B, H, m]` of attention over cells; `backend` is "gpu", "triton", "hopper" or
     "cpu".
 
     `places` is the order that tiles of keys follow, if any; `most`, how many keys each choice keeps at most for a cell
-    of queries; `bits`, how many cells the choices have for one query. Without `sums` the log-sum-exp is empty.
+    of queries; `bits`, how many cells the choices have for one query; `memory`, what calls of this shape share.
+    Without `sums` the log-sum-exp is empty.
     """
     import torch
 
@@ -96,7 +99,9 @@ def attend(
             # The kernels take the largest score before scaling, which needs a positive scale.
             q, scale = q * (-1.0 if scale < 0 else 0.0), -scale or 1.0
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    call = Attention(with_all_queries(job, asking=False), source, tuple(most), places, q, k, v, scale, backend, tf32)
+    memory = {} if memory is None else memory
+    whole = with_all_queries(job, asking=False)
+    call = Attention(whole, source, tuple(most), places, q, k, v, scale, backend, tf32, memory)
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     out: torch.Tensor | None = None
     lse = torch.empty(q.shape[:3] if sums else (0,), dtype=exact, device=q.device)
@@ -128,21 +133,27 @@ def _stride(job: Job) -> int:
 
 def _queries(call: Attention, span: Band) -> Iterator[tuple[Query, Setting]]:
     """What was chosen for some queries, as many at once as there is room for lists of."""
-    from .codegen.select_tiles import Band
-
     cells = tuple(call.source(span))
     setting = setting_of(call.job, cells, call.most, _target(call))
     job = call.job
     if setting.config.pack > 1:
         job = replace(job, shape=replace(job.shape, heads=job.shape.heads // setting.config.pack))
-    query = Query(job, span, cells, call.most, call.places)
-    first, step = span.first, _stride(job)
-    while first < span.end:
-        fit = room_for(replace(query, band=Band(first, span.end)), setting, call.held) // step * step
-        band = Band(first, min(span.end, first + max(step, fit)))
+    query = Query(job, span, cells, call.most, call.places, call.memory)
+    for band in query.once(("bands", span, setting), lambda: _bands(query, setting, call.held)):
         some = tuple(one.part(band) for one in cells)
         yield replace(query, band=band, cells=some), setting
-        first = band.end
+
+
+def _bands(query: Query, setting: Setting, held: int) -> list[Band]:
+    """The queries of a span in parts, as many in each as there is room for."""
+    from .codegen.select_tiles import Band
+
+    out, first, step = list[Band](), query.band.first, _stride(query.job)
+    while first < query.band.end:
+        rest = replace(query, band=Band(first, query.band.end))
+        out.append(Band(first, min(query.band.end, first + max(step, room_for(rest, setting, held) // step * step))))
+        first = out[-1].end
+    return out
 
 
 def _target(call: Attention) -> Target:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from .codegen.select_tiles import Band, Packed, Places, Tiles
     from .compiler.ir import Clause
     from .selection import Job
+
+T = TypeVar("T")
 
 # Tiles of all queries and keys up to which those of static clauses are remembered from call to call.
 REMEMBERED = 1 << 22
@@ -50,6 +53,20 @@ class Query:
     cells: tuple[Packed, ...]
     most: tuple[int | None, ...]
     places: Places | None
+    # What calls of this shape share.
+    memory: dict[object, Any] = field(default_factory=dict[object, "Any"], compare=False)
+
+    def once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        """What `make` gives, which only depends on the key and on what is the same for calls of this shape."""
+        key = (*key, self.job.shape, self.kinds)
+        if key not in self.memory:
+            self.memory[key] = make()
+        return self.memory[key]
+
+    @property
+    def kinds(self) -> tuple[object, ...]:
+        """All of the cells but what is chosen."""
+        return tuple((one.bits.shape, one.count, one.query_size, one.key_size, one.kind) for one in self.cells)
 
     @property
     def ordered(self) -> bool:
@@ -76,17 +93,21 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
     job, cells, places = query.job, query.cells, query.places
     plain = replace(query, job=replace(job, program=without_orders(job.program)))
     rest = [c for c, one in enumerate(cells) if not (gather and may_gather(one))]
-    loops = loops_of(job.program, job.shape, tiling)
+    loops = query.once(("loops", tiling), lambda: loops_of(job.program, job.shape, tiling))
     singles = _singles(plain, tiling) if len(rest) < len(cells) else None
     fits = _fits(query, tiling, rest)
     keeps = listed_keeps(job.program, loops)
     tiles = _visited(plain, tiling, rest, keeps, fits)
     exact = not fits or bool(keeps)
-    plan = plan_of(job.program, cells, job.shape, tiling, exact, singles, query.ordered, loops, query.lanes > 1)
+    listed = (singles.choices, singles.exact) if singles else None
+    plan = query.once(
+        ("plan", tiling, exact, listed, query.ordered),
+        lambda: plan_of(job.program, cells, job.shape, tiling, exact, singles, query.ordered, loops, query.lanes > 1),
+    )
     shared = _tables(plain.job, plan)
     key_of = places.key_of.to(torch.int32).contiguous() if places else None
     columns = singles.columns if singles else None
-    most = most_tiles(query, tiling, rest)
+    most = query.once(("most", query.band, tiling, *rest), lambda: most_tiles(query, tiling, rest))
     return Work(plan, tiles, most, columns, key_of, shared, lookup_tables(job.program, plan, cells, places))
 
 
