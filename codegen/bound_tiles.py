@@ -29,7 +29,9 @@ def tiles_of_segments(found: Tiles, within: int, tiling: Tiling, band: Band, n: 
     def tiles(kept: torch.Tensor) -> Tiles:
         return tiles_plainly(Cells(kept if kept.ndim == 4 else kept[None], tiling.block_m, within), tiling, band, n)
 
-    return Tiles(tiles(found.touched).touched, tiles(found.full).full)
+    # A tile that goes on past the last place lacks some of its pairs, as any tile of keys does.
+    ends = torch.arange(0, n, tiling.block_n, device=found.full.device) + tiling.block_n
+    return Tiles(tiles(found.touched).touched, tiles(found.full).full & (ends <= n))
 
 
 def tiles_by_bounds(clauses: tuple[Clause, ...], shape: Shape, tiling: Tiling, band: Band, call: Sizes) -> Tiles:

@@ -10,8 +10,9 @@ from .relation import Space, Tiles, UndecidedError
 
 # Beyond this many partial pieces one mask serves them all.
 MOST_PIECES = 4
-# What the exact answer may cost, about 50 ms, and what telling the pieces' masks apart may.
+# What the exact answer may cost, about 50 ms, what telling the pieces' masks apart may, and comparing loops with them.
 BUDGET = 200_000
+CHECK_BUDGET = 200_000
 SIMPLIFY_BUDGET = 60_000
 
 
@@ -26,6 +27,9 @@ def classify_tiles(plan: Plan) -> Plan:
             found = relation.tiles(may, must, space, plan.tiling.block_m, plan.tiling.block_n)
             full = _loops(found.full, space, plan)
             pieces = [(piece, _loops(piece, space, plan)) for piece in _pieces(found)]
+        with relation.budget(CHECK_BUDGET):
+            for tile_set, loops in ((found.full, full), *pieces):
+                relation.require_visits(loops, tile_set, space, plan.tiling.block_m)
     except UndecidedError as error:
         return replace(plan, regions=(Region((), inside),), strategy="table", reason=str(error))
     masks: dict[Formula, tuple[Run, ...]] = {}

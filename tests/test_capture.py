@@ -10,7 +10,8 @@ from tests.test_gpu import PACKED, WINDOW
 from tests.test_selection import PATTERNS
 from tests.test_selection_fast import SMALL
 from tests.test_selection_fast import inputs_of as shipped_inputs
-from weft import calls, selection, selection_choose
+from weft import calls, selection
+from weft import pattern as pattern_module
 
 HEADS, GROUPS = 4, 2
 CHOICE = "pattern p { causal\n axis J = k // 16\n let w[J] = mean(j in J) (K[j] . K[j])\n keep J in top 2 by w[J] }"
@@ -32,25 +33,41 @@ def tensors(n: int, device: str, seed: int = 0) -> list[torch.Tensor]:
     return [torch.randn(2, h, n, 64, generator=generator).to(device, dtype) for h in (HEADS, GROUPS, GROUPS)]
 
 
-@pytest.fixture
-def captured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if a graph were captured."""
-    for module in (calls, selection, selection_choose):
+def capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, as if a graph were captured."""
+    for module in (calls, selection):
         monkeypatch.setattr(module, "capturing", lambda device: True)  # pyright: ignore[reportUnknownLambdaType]
+    monkeypatch.setattr(pattern_module, "capturing_now", lambda: True)
 
 
-@pytest.mark.usefixtures("captured")
 @pytest.mark.parametrize("text", [WINDOW, CHOICE])
-def test_a_first_call_is_not_captured(text: str) -> None:
-    with pytest.raises(weft.TensorError, match=r"has not run with tensors of these shapes: call it once"):
-        weft.load(text).attention(*tensors(100, "cpu"))
+def test_a_first_call_is_not_captured(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one with other lengths than any before; another like it is."""
+    pattern = weft.load(text)
+    pattern.attention(*tensors(100, "cpu"))
+    capture(monkeypatch)
+    pattern.attention(*tensors(100, "cpu"))
+    with pytest.raises(weft.TensorError, match=r"has not run lately with tensors of these shapes: call it once"):
+        pattern.attention(*tensors(99, "cpu"))
 
 
-@pytest.mark.usefixtures("captured")
+@pytest.mark.parametrize("text", [WINDOW, CHOICE])
+def test_many_shapes_are_captured_after_all_of_them_ran(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern, sizes = weft.load(text), range(64, 96)
+    for n in sizes:
+        pattern.attention(*tensors(n, "cpu"))
+    capture(monkeypatch)
+    for n in sizes:
+        pattern.attention(*tensors(n, "cpu"))
+
+
 @pytest.mark.parametrize(("text", "name"), [(PACKED, "doc"), (ROUTES, "route")])
-def test_inputs_that_the_host_reads_are_not_captured(text: str, name: str) -> None:
+def test_inputs_that_the_host_reads_are_not_captured(text: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern, inputs = weft.load(text), {name: torch.zeros(100, dtype=torch.int64)}
+    pattern.attention(*tensors(100, "cpu"), **inputs)
+    capture(monkeypatch)
     with pytest.raises(weft.TensorError, match=rf"the host reads `{name}`, which no CUDA graph can capture"):
-        weft.load(text).attention(*tensors(100, "cpu"), **{name: torch.zeros(100, dtype=torch.int64)})
+        pattern.attention(*tensors(100, "cpu"), **inputs)
 
 
 def follows(pattern: weft.Pattern, n: int, inputs: dict[str, Any]) -> None:

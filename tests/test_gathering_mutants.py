@@ -13,7 +13,7 @@ from tests.mutant import Mutant, rewritten, title, untouched
 from tests.oracle import assert_close, guarded, poisoned
 from tests.test_gather import NEAR, cell_of
 from weft import selection_bands, selection_setting, selection_tiles
-from weft.codegen import columns, launch, select_plan
+from weft.codegen import bound_tiles, columns, launch, select_plan
 from weft.codegen.cache import store
 from weft.codegen.forward import Kernel
 from weft.compiler.ir import Not
@@ -78,6 +78,9 @@ SUBJECTS: dict[str, Callable[[], Case]] = {
     "ahead": lambda: distances_case(limits=()),
     "order": order_case,
     "places": places_case,
+    "even places": lambda: Case(
+        80, 2, 1, 1, (some((1, 2, 80), 16, 16, 0.9, "p"),), (), places=shuffled(1, 2, 80, 16), within=16
+    ),
     "limited places": limited_places_case,
     "packed": packed_case,
     "late": lambda: late_case(keeps=(NEAR,)),
@@ -254,6 +257,12 @@ LISTS = [
 def test_faulty_lists_are_found(fault: Mutant) -> None:
     """A function that makes lists, with a fault."""
     with rewritten(selection_tiles, "_visited", fault), pytest.raises(AssertionError):
+        check(fault.subject)
+
+
+def test_a_tile_past_the_last_place_is_not_full() -> None:
+    fault = Mutant("full past the end", "even places", r" & \(ends <= n\)", "")
+    with rewritten(bound_tiles, "tiles_of_segments", fault), pytest.raises(AssertionError):
         check(fault.subject)
 
 

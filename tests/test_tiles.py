@@ -1,5 +1,6 @@
 """Tiles, loops and the masks left in them, against the dense mask: nothing visited twice, nothing missed or added."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from tests.oracle import SMALL, definition, small_inputs
 from tests.strategies import HEADS, LAYERS, files, load
 from weft.codegen.search import TORCH
 from weft.codegen.tables import gather, tile_lists
+from weft.compiler import relation
 from weft.compiler.dense import dense_mask
 from weft.compiler.evaluate import INTEGERS, number, truth
 from weft.compiler.expand import NUMPY, expand, expand_run, query_tiles, row_values
 from weft.compiler.intervals import Interval, interval, read_key, verdict
+from weft.compiler.ir import Const
 from weft.compiler.pipeline import make_plan
 from weft.compiler.plan import Plan, Shape, Tiling
 from weft.compiler.walk import expressions, parts, reads
@@ -169,6 +172,30 @@ def test_loops_visit_what_the_lists_hold(name: str) -> None:
             assert (np.diff(tiles[: middle - begin]) > 0).all() and (np.diff(tiles[middle - begin :]) > 0).all()
             assert len(np.unique(tiles)) == len(tiles)
             assert not len(tiles) or (tiles.min() >= 0 and tiles.max() < -(-n // 64))
+
+
+@pytest.mark.parametrize(("size", "block"), [(160, 128), (40, 32)])
+@pytest.mark.parametrize("heads", [3, 4])
+def test_loops_that_isl_gets_wrong_are_not_used(size: int, block: int, heads: int) -> None:
+    """isl 2026.2.2 loses the tiles of all heads but one where a stride's first tile depends on the head."""
+    pattern, tiling = weft.load(f"pattern p {{ causal\n keep (k // {size} + h) % 2 == 0 }}"), Tiling(block, block)
+    plan = plan_of(pattern, 1000, 1000, heads, heads, tiling)
+    assert plan.strategy == "table" and plan.reason == "isl made loops that visit other tiles"
+    check_lists(pattern, plan, 1000, 1000, heads, heads)
+
+
+def test_loops_are_compared_with_their_tiles() -> None:
+    """One loop too few, one twice, and one of other tiles."""
+    mask, tiling = weft.load("sliding_window", window=300).bind(), Tiling(64, 64)
+    plan = make_plan(mask, Shape(True), tiling)
+    space = relation.space_of(plan.shape, plan.formula)
+    must = relation.pairs(plan.formula, space, padded=True)
+    touched = relation.tiles(must.intersect(space.domain()), must, space, 64, 64).touched
+    loops = [run for region in plan.regions for run in region.runs]
+    relation.require_visits(loops, touched, space, 64)
+    for wrong in (loops[1:], [*loops, loops[0]], [*loops[1:], replace(loops[0], low=Const(0))]):
+        with pytest.raises(relation.UndecidedError, match="isl made loops that visit"):
+            relation.require_visits(wrong, touched, space, 64)
 
 
 def test_full_tiles_are_found() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .pattern import Pattern
 
-MOST_LISTS = 32
+MOST_LISTS = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,12 @@ def capturing(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
+def capturing_now() -> bool:
+    """Whether a graph captures what is launched on the current device; no reason to import torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
 def require_no_inputs(pattern: Pattern, names: Iterable[str]) -> None:
     """Raise TensorError for inputs that tiles are found from on the host: a graph would not follow their values."""
     if read := [f"`{name}`" for name in names]:
@@ -32,4 +39,4 @@ def require_made(pattern: Pattern, made: bool) -> None:
     """Raise TensorError unless an earlier call made all that is made once for such tensors."""
     if not made:
         hint = "call it once with such tensors before a CUDA graph captures it"
-        raise TensorError(f"pattern `{pattern.name}` has not run with tensors of these shapes: {hint}")
+        raise TensorError(f"pattern `{pattern.name}` has not run lately with tensors of these shapes: {hint}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from .capture import capturing_now, require_made
 from .compiler.ir import Mask
 from .compiler.lower import Given, input_axes, lower
 from .compiler.plan import Plan, Shape, Tiling
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
 # Positions up to which weft counts.
 MOST_TOKENS = 1 << 30
-# Kernels and plans a pattern keeps at hand.
-MOST_REMEMBERED = 64
+# Kernels, plans and tables that a pattern keeps at hand: a selection has up to nine for each shape of tensors.
+MOST_REMEMBERED = 512
 
 
 class Pattern(Parameterised):
@@ -132,16 +134,17 @@ class Pattern(Parameterised):
     def remember(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """What `make` gave for a key, made once while it is among the latest ones; a call must not plan twice."""
         if key not in self._memory:
+            require_made(self, not capturing_now())
             # Of two threads that make the same, one is kept: the same call gives the same bits.
             made = self._memory.setdefault(key, make())
             while len(self._memory) > MOST_REMEMBERED:
                 self._memory.popitem(last=False)
             return made
-        return self._memory[key]
-
-    def remembers(self, key: tuple[Any, ...]) -> bool:
-        """Whether something was made for a key, and is not forgotten."""
-        return key in self._memory
+        with suppress(KeyError):
+            # Another thread may have forgotten it meanwhile.
+            self._memory.move_to_end(key)
+            return self._memory[key]
+        return self.remember(key, make)
 
     def hold(self, *used: Any) -> None:
         """Keep what is remembered, and what else a captured call used, for as long as the pattern itself."""
@@ -228,7 +231,9 @@ class Pattern(Parameterised):
 
         q `[B, H, M, D]`, k and v `[B, G, N, D]` with H a multiple of G; returns `[B, H, M, D]`, and with
         `return_lse` also the natural log-sum-exp `[B, H, M]` in fp32. `backend` is "auto", "hopper", "triton", "cpu"
-        or "reference"; one asked for by name never falls back. Inputs are integer tensors `[N]` or `[B, N]`.
+        or "reference"; one asked for by name never falls back. `scale` is D ** -0.5 by default; `layer` of `layers` is
+        for patterns that differ by layer; `tf32` lets fp32 products round. Inputs are as the pattern declares them:
+        integers `[N]` or `[B, N]`, for heads `[H]`; numbers of a selection `[B or 1, H or 1, cells ..]`.
         Raises TensorError when shapes, dtypes or devices do not fit. A graph may capture a call like an earlier one.
         """
         from .calls import attention
@@ -257,7 +262,7 @@ class Pattern(Parameterised):
         return kernel_text(self, target, dtype, head_dim, n, queries, heads, kv_heads, layer, layers)
 
     def prepare(self) -> None:
-        """Check, plan and generate what can be known before the first call; touches no driver and no torch."""
+        """Raise CompileError with every error there is before a first call; touches no driver and no torch."""
         from .check import check_pattern
 
         errors = [d for d in check_pattern(self) if d.severity == "error"]
@@ -326,10 +331,10 @@ class Pattern(Parameterised):
 
 
 def load(path_or_text: str | os.PathLike[str], name: str | None = None, /, **params: Given) -> Pattern:
-    """A pattern from a file, from text that contains `pattern`, or shipped with weft by bare name.
+    """A pattern from a file, from text with a brace or several lines, or shipped with weft by bare name.
 
     `name` chooses one of several patterns of a file; without it the file's namesake or last pattern is meant.
-    Raises CompileError with every finding, or FileNotFoundError.
+    Raises CompileError with every finding; E010 is a file that is not there.
     """
     from .check import check_module
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .capture import capturing, require_made
 from .compiler.cells_of_pairs import axes_of
 from .compiler.plan import Tiling
 from .compiler.selection import Axis, Choice, Chosen
@@ -86,8 +85,6 @@ def choosing(
     every = replace(every, program=without_orders(every.program))
     room = map_bytes()
     key = ("selection", program, q.shape, k.shape, q.dtype, room, q.device)
-    if capturing(q.device):
-        require_made(job.pattern, job.pattern.remembers(key))
     call = call_of(
         program,
         q,
