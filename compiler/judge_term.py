@@ -39,6 +39,17 @@ def judge_binders(binders: tuple[Binder, ...], axes: Mapping[str, Axis], span: S
         fail("E005", span, f"a reduction counts through {counted} things, and {MOST_COUNTED} are the most")
 
 
+def judge_name(source: str, cell: Axis, size: str, span: Span | None) -> None:
+    """Refuse a row of Q, K or V at the bare name of cells of several tokens, whose number is no token's."""
+    if cell.size > 1:
+        token = "t" if cell.name != "t" else "x"
+        hint = f"`mean({token} in {cell.name}) {source}[{token}]`"
+        # The row of a cell's first place is read at no sum: a place is no token.
+        hint += "" if cell.order else f", or `{source}[{cell.name} * {size}]` for its first token"
+        what = "places" if cell.order else "tokens"
+        fail("E006", span, f"`{cell.name}` counts cells of {cell.size} {what}, `{source}[..]` takes a token", hint)
+
+
 def judge_row(index: Expr, span: Span | None) -> None:
     """Refuse rows of Q, K and V that differ by more than their token."""
     if any(isinstance(part, Read) or part in (Var("h"), Var("g")) for part in parts(index)):

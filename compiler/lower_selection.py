@@ -11,6 +11,7 @@ from ..dsl.axes import counted
 from ..dsl.diagnostics import CompileError, Diagnostic
 from ..dsl.loader import Module
 from ..dsl.parser import parse_expression
+from ..dsl.printer import format_expression
 from ..dsl.source import Source
 from . import lower as static
 from . import selection as ir
@@ -49,6 +50,7 @@ def lower_selection(
                 case s.Axis(name, value):
                     names.axes[name] = _axis(statement, names)
                     judge_axis(names.axes[name], value.span)
+                    names.sizes[name] = _size(statement, names)
                 case s.Order(name, by, size):
                     orders.append(_order(name, by, size, names))
                     names.axes[name] = ir.Axis(name, "k", 1, order=name)
@@ -234,6 +236,13 @@ def _axis(axis: s.Axis, names: Names) -> ir.Axis:
         message = f"cells of {sizes[0]} tokens are no distance from cells of {sizes[1]}"
         fail("E006", span, message, "both sides have cells of one size")
     return ir.Axis(axis.name, found.side, sizes[0], order=found.order)
+
+
+def _size(axis: s.Axis, names: Names) -> str:
+    """What a cell's number is multiplied by to be its first token, as text."""
+    size = next(iter(counted(axis, (names.scope.order,)).sizes), None)
+    text = "1" if size is None else format_expression(size)
+    return text if isinstance(size, s.Name | s.Number) else f"({text})"
 
 
 def _order(name: str, by: s.Expr, size: s.Expr, names: Names) -> ir.Order:

@@ -11,7 +11,16 @@ from ..dsl.selection_syntax import Binder
 from ..dsl.source import Span
 from . import selection as ir
 from .ir import Const, Expr, Formula, Var
-from .judge_term import judge_argument, judge_binders, judge_cell, judge_meeting, judge_part, judge_row, width
+from .judge_term import (
+    judge_argument,
+    judge_binders,
+    judge_cell,
+    judge_meeting,
+    judge_name,
+    judge_part,
+    judge_row,
+    width,
+)
 from .lower_expression import VARIABLES, constant, fits, formula, number
 from .scope import InputValue, Scope, TableValue, fail
 from .walk import parts, variables
@@ -50,6 +59,8 @@ class Names:
     floats: dict[str, float] = field(default_factory=dict[str, float])
     tables: dict[str, Reals] = field(default_factory=dict[str, Reals])
     axes: dict[str, ir.Axis] = field(default_factory=dict[str, ir.Axis])
+    # How many tokens a cell of an axis has, as the pattern's text says it.
+    sizes: dict[str, str] = field(default_factory=dict[str, str])
     # Scores and inputs: whether their values are rows, of how many numbers where that is known, and their axes.
     reads: dict[str, bool] = field(default_factory=dict[str, bool])
     widths: dict[str, int | None] = field(default_factory=dict[str, int | None])
@@ -95,6 +106,8 @@ def term(expr: s.Expr, cells: Cells, names: Names) -> ir.Term:
         case s.Index("Q" | "K" | "V" as source, (index,)):
             token = _index(index, cells, names)
             judge_row(token, index.span)
+            if isinstance(index, s.Name) and (cell := cells.get(index.name)) is not None:
+                judge_name(source, cell, names.sizes.get(index.name, "1"), index.span)
             return ir.Row(source, token)
         case s.Index(name, indices) if name in names.reads:
             return _read(name, indices, cells, names)

@@ -49,7 +49,7 @@ def body(lines: str) -> Program:
 
 
 def test_lowering() -> None:
-    built = body("axis I = q // 8\naxis J = k // 4\nlet s[I, J] = sum(t in I) Q[t] . K[J]\nkeep s[I, J] > 1 / 4")
+    built = body("axis I = q // 8\naxis J = k // 4\nlet s[I, J] = sum(t in I) Q[t] . K[J + 0]\nkeep s[I, J] > 1 / 4")
     assert [(a.name, a.side, a.size) for a in built.axes] == [
         ("q", "q", 1),
         ("k", "k", 1),
@@ -72,11 +72,11 @@ def test_lowering() -> None:
     [
         ("axis I = q // 0\nkeep k == q", "E004", "division by 0"),
         (
-            "axis i = k // 3\naxis J = k // 8\nlet a[i] = K[i] . K[i]\nlet s[J] = sum(i in J) a[i]\nkeep k == q",
+            "axis i = k // 3\naxis J = k // 8\nlet a[i] = K[3 * i] . K[0]\nlet s[J] = sum(i in J) a[i]\nkeep k == q",
             "E005",
             "of 3",
         ),
-        ("axis J = k // 8\nlet s[J] = sum(r < 0) K[r] . K[J]\nkeep k == q", "E005", "nothing"),
+        ("axis J = k // 8\nlet s[J] = sum(r < 0) K[r] . K[J * 8]\nkeep k == q", "E005", "nothing"),
         ("let s[k] = K[k] . K[k] / (2 - 2)\nkeep k == q", "E004", "division by 0"),
         ("let s[k] = K[k] . K[k]\nkeep k in top 120% by s[k]", "E005", "0% to 100%"),
         ("let s[k] = K[k] . K[k]\nkeep k in top 1.5 by s[k]", "E005", "whole number"),
@@ -228,7 +228,7 @@ def test_real_tables() -> None:
     ("lines", "code", "message"),
     [
         ("axis e = 2097152\ninput u[e]: float\nlet x[J] = c[J // 4] * sum(e) u[e]", "E005", "counts 2097152"),
-        ("let x[I] = sum(q) Q[q][0 .. 1] . Q[I] / sum(r < 2000, u < 2000) I", "E005", "4000000"),
+        ("let x[I] = sum(q) Q[q][0 .. 1] . Q[I * 8] / sum(r < 2000, u < 2000) I", "E005", "4000000"),
         ("axis e = 3\naxis f = 4\ninput u[e]: float\nlet x[f] = u[f]", "E006", "3 values"),
         ("let x[I, C] = s[I, C]", "E006", "cells of 8 tokens along `J`"),
     ],

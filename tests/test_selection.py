@@ -206,7 +206,7 @@ def test_weights_in_groups(count: int, ratio: int, seed: int) -> None:
 )
 def test_keys_that_cannot_count_are_not_scored(where: str, last: int) -> None:
     text = f"""pattern p {{ axis i = q // 4 axis j = k // 4
-        let w[i, j] = softmax(Q[i] . K[j] over j where {where}) keep w[i, j] > 0.1 }}"""
+        let w[i, j] = softmax(Q[i + 0] . K[j + 0] over j where {where}) keep w[i, j] > 0.1 }}"""
     program = weft.load(text).program()
     softmax = program.scores[0].value
     assert isinstance(softmax, Softmax) and softmax.where is not None

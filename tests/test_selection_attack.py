@@ -18,9 +18,9 @@ BODIES = [
     # A score read at a constant cell that may not be there.
     f"causal {AXES} let v[d] = K[0] . K[d * 2] let w[I, J] = v[n - 1] + v[n] + J * I keep J in top 2 by w[I, J]",
     # Tokens inside a cell that the same reduction runs through.
-    f"causal {AXES} let v[J] = sum(i, u in i) Q[i + u] . K[J] let w[I, J] = v[J] + I keep J in top 2 by w[I, J]",
-    f"causal {AXES} let v[J] = mean(i, u in i) Q[u] . K[J] let w[I, J] = v[J] + I keep J in top 2 by w[I, J]",
-    f"causal {AXES} let w[J] = max(i, u in i where u * 2 > i * 6 + 1) Q[u - i] . K[J] keep J in top 2 by w[J]",
+    f"causal {AXES} let v[J] = sum(i, u in i) Q[i + u] . K[J + 0] let w[I, J] = v[J] + I keep J in top 2 by w[I, J]",
+    f"causal {AXES} let v[J] = mean(i, u in i) Q[u] . K[J + 0] let w[I, J] = v[J] + I keep J in top 2 by w[I, J]",
+    f"causal {AXES} let w[J] = max(i, u in i where u * 2 > i * 6 + 1) Q[u - i] . K[J + 0] keep J in top 2 by w[J]",
 ]
 
 # Sixty scores, each read twice by the next: the sum doubles sixty times, the work must not.

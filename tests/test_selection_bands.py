@@ -29,7 +29,7 @@ def test_lists_of_one_row_each(batch: int) -> None:
 @pytest.mark.parametrize(("required", "alike"), [("(g + k // 16) % 2 == 0", 2), ("(h + k // 16) % 2 == 0", 1)])
 def test_heads_that_a_condition_cannot_tell_apart_are_ranked_once(required: str, alike: int, sides: str) -> None:
     pattern = weft.load(
-        f"pattern f {{ require {required} {sides} let w[J] = sum(h) Q[n - 1] . K[J]  keep J in top 2 by w[J] }}"
+        f"pattern f {{ require {required} {sides} let w[J] = sum(h) Q[n - 1] . K[J + 0]  keep J in top 2 by w[J] }}"
     )
     q, k, v = (torch.randn(2, heads, 40, 8, dtype=torch.float64) for heads in (4, 2, 2))
     found = choosing(job_of(pattern, pattern.program(4, 2), q, k, {}), q, k, v, 0.3, {})

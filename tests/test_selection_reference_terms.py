@@ -81,7 +81,7 @@ def test_fewer_queries_than_probes() -> None:
 def test_reads_anywhere_are_0_outside(n: int) -> None:
     rows = -(-n // 4)
     w = torch.arange(1.0, rows + 1).view(1, 1, rows)
-    got = lowered("s[J] = w[J - 1] + 10 * w[J] + 100 * w[2 * J + 1] + 0 * K[J] . K[J]", n, "input w[J]: float", w=w)
+    got = lowered("s[J] = w[J - 1] + 10 * w[J] + 100 * w[2 * J + 1] + 0 * K[J + 0] . K[0]", n, "input w[J]: float", w=w)
 
     def at(j: int) -> float:
         return j + 1 if 0 <= j < rows else 0
@@ -113,7 +113,7 @@ def test_heads_are_reduced_together(n: int) -> None:
     # A shared input counts once a head, and `h` is each head's own.
     one = w[:, :1]
     assert np.allclose(lowered("s[J] = sum(h) h * w[J]", n, given, w=one), 6 * one.expand_as(w).numpy())
-    everything = lowered("s[J] = mean(h, J where h > 0 and J != 1) w[J] + 0 * K[J] . K[J]", n, given, w=w)
+    everything = lowered("s[J] = mean(h, J where h > 0 and J != 1) w[J] + 0 * K[J + 0] . K[0]", n, given, w=w)
     left = w[:, 1:, [j for j in range(rows) if j != 1]]
     assert np.allclose(everything[..., 0], left.mean((1, 2))[:, None].numpy())
 
@@ -156,7 +156,7 @@ def test_descent_looks_at_one_token_a_half(n: int, size: int) -> None:
 
 def test_integers_are_numbers() -> None:
     n = 17
-    got = lowered("s[I, J] = 30 + I / 10 + n % 5 * h - (I - J) // 2 + g * m + 0 * Q[I] . K[J]", n)
+    got = lowered("s[I, J] = 30 + I / 10 + n % 5 * h - (I - J) // 2 + g * m + 0 * Q[I + 0] . K[J + 0]", n)
     for h in range(HEADS):
         for i in range(5):
             for j in range(5):
