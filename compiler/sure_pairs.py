@@ -30,11 +30,21 @@ def _chosen(choice: Choice, program: Program) -> Formula:
     """Pairs of rows for which a rule chooses a cell in which the row has a key."""
     if isinstance(choice, Threshold) or not _takes_one(choice) or choice.when or choice.joint:
         return NOWHERE
-    seen = _seen(choice, program)
+    seen = disjunction((_seen(choice, program), _all(choice, program)))
     if choice.inside is not None:
         return conjunction((seen, _chosen(choice.inside, program))) if choice.among is None else NOWHERE
     among = condition_on_pairs(choice.among, choice.key, program)
     return NOWHERE if among is None else conjunction((seen, among))
+
+
+def _all(choice: Chosen, program: Program) -> Formula:
+    """Where a rule takes all cells, because there are no more than it takes at least."""
+    bare = choice.rule == "top" and not choice.percent and choice.counting is choice.among is choice.inside is None
+    if not bare:
+        return NOWHERE
+    key = axes_of(program)[choice.key]
+    few = Compare("<=", Var("n"), Const(int(_least(choice.amount)) * key.size))
+    return conjunction((few, Compare(">=", cell_of(key), Const(0)))) if key.side == "d" else few
 
 
 def _takes_one(choice: Chosen) -> bool:

@@ -88,6 +88,21 @@ def test_a_row_is_empty(rule: str) -> None:
     assert smallest(text, 19) == 0
 
 
+@pytest.mark.parametrize(
+    ("rule", "first"),
+    [
+        ("causal keep J in top 1 by u[J]", 5),
+        ("causal keep J in top 3 by u[J]", 13),
+        ("keep d in top max(2, n // 9) by f[d]", 3),
+    ],
+)
+def test_no_row_is_empty_where_a_rule_takes_all_cells(rule: str, first: int) -> None:
+    text = f"pattern p {{ {AXES} {rule} }}"
+    (message,) = warned(text)
+    assert message.startswith(f"rows can be empty: with n = {first}, query ")
+    assert smallest(text, first) == 0 < smallest(text, first - 1)
+
+
 def test_what_an_empty_row_gives() -> None:
     """The declared fallback: output 0 and log-sum-exp minus infinity, on every back end that runs here."""
     pattern = weft.load("sparge_attention", block_q=8, block_k=4, mass=0.1)
