@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Positions up to which weft counts.
 MOST_TOKENS = 1 << 30
 # Kernels, plans and tables that a pattern keeps at hand: a selection has up to nine for each shape of tensors.
-MOST_REMEMBERED = 512
+MOST_REMEMBERED = 256
 
 
 class Pattern(Parameterised):

@@ -114,7 +114,8 @@ def _inside(cells: Sequence[Packed], n: int, most: int) -> Tiling:
 
     def side(sizes: list[int]) -> int:
         out = most
-        while out > SMALLEST_TILE and any(size % out for size in sizes if size < n):
+        # Smaller cells than any tile are looked up pair by pair, of many queries at once.
+        while out > SMALLEST_TILE and any(size % out for size in sizes if SMALLEST_TILE <= size < n):
             out //= 2
         return out
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Tiles of all queries and keys up to which those of static clauses are remembered from call to call.
-REMEMBERED = 1 << 22
+REMEMBERED = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
