@@ -188,7 +188,7 @@ def test_a_missing_library_is_one_clear_error(
     path = tmp_path / "layer.safetensors"
     path.write_bytes(b"")
     assert main(["show", "moba", "--qkv", str(path)]) == 2
-    assert capsys.readouterr().err == "weft: --qkv needs the safetensors package: pip install 'weft[safetensors]'\n"
+    assert capsys.readouterr().err == "weft: --qkv needs the safetensors package: pip install safetensors\n"
 
 
 def test_half_precision_stays_what_it_is() -> None:

@@ -11,8 +11,9 @@ import weft
 import weft.selection_trial as trial_module
 from weft.cli import main, parser
 from weft.codegen.select_reference import selected
+from weft.selection_lengths import usual_lengths
 from weft.selection_tensors import made_up
-from weft.selection_trial import picture
+from weft.selection_trial import Compared, compared, picture
 
 WORDS = ["-p", "block=16", "-p", "blocks=3"]
 
@@ -51,7 +52,74 @@ def test_more_pairs_than_the_definition_holds_are_not_compared(
     assert main(["test", "moba", *WORDS, "-n", "50", "51"]) == 0
     out = capsys.readouterr().out
     assert "n = 50, m = 50: attention by selection, largest" in out
-    assert "n = 51, m = 51: attention by selection, not compared" in out and "moba: 51 tokens" in out
+    assert "n = 51, m = 51: attention by selection, not compared: the definition" in out
+    assert "holds all pairs, 50 tokens at most for 2 heads\n" in out and "moba: 51 tokens" in out
+
+
+def test_usual_lengths_have_one_that_leaves_cells_out() -> None:
+    """The least of a few, so long as a CPU takes seconds and the definition holds all pairs."""
+
+    def longest(name: str, most_pairs: int = trial_module.MOST_PAIRS, **given: int) -> int:
+        lengths = usual_lengths(weft.load(name, **given).program(2, 2), 2, most_pairs)
+        assert lengths[:4] == (1, 63, 100, 257)
+        return lengths[-1]
+
+    assert longest("xattention") == 1025 and longest("xattention", block=512, stride=16) == 2049
+    assert longest("quest") == 2049 and longest("quest", budget=512) == 1025
+    assert longest("minference") == 4097 and longest("minference", most_pairs=2 * 4096**2) == 2049
+    assert longest("deepseek_indexer") == 257 and longest("deepseek_indexer", index_heads=1) == 4097
+
+
+def test_without_lengths_something_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "moba", *WORDS]) == 0
+    out = capsys.readouterr().out
+    assert "n = 257" in out and "n = 1025" in out and "every pair" not in out and "moba: 1,025 tokens" in out
+
+
+@pytest.mark.parametrize(("n", "longer"), [("60", 8192), ("8192", 16384)])
+def test_where_nothing_was_chosen_it_says_so(
+    n: str, longer: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = Compared(int(n), int(n), 0.0, "as always", True)
+    monkeypatch.setattr("weft.trial.compared", lambda *_: same)
+    assert main(["test", "moba", "-n", n, "-p", "block=2048"]) == 0
+    words = f"every pair was kept: nothing was chosen; try --n {longer}, or smaller values with -p\n"
+    assert words in capsys.readouterr().out
+
+
+def test_every_pair_is_counted() -> None:
+    pattern = weft.load("moba", block=16, blocks=3)
+    arguments = parser().parse_args(["test", "moba"])
+    assert compared(pattern, arguments, 48).every_pair and not compared(pattern, arguments, 100).every_pair
+
+
+@pytest.mark.parametrize("command", ["test", "show"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 30 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_one_clear_error(
+    error: Exception, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trial_module, "keep", fails)
+    assert main([command, "moba", "--n", "90"]) == 2
+    assert capsys.readouterr().err == "weft: pattern `moba`: 90 tokens need more memory than there is here\n"
+
+
+def test_other_errors_are_not_about_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a shape does not fit")
+
+    monkeypatch.setattr(trial_module, "keep", fails)
+    with pytest.raises(RuntimeError, match="a shape does not fit"):
+        main(["test", "moba", "--n", "90"])
 
 
 @pytest.mark.parametrize("head", [0, 3])

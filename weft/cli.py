@@ -228,9 +228,8 @@ def _test(add: Add) -> None:
         "--n",
         type=length,
         nargs="+",
-        default=[1, 63, 100, 257],
         metavar="N",
-        help="lengths (default: 1 63 100 257)",
+        help="lengths (default: 1 63 100 257, and for selections one at which there is something to choose)",
     )
     command.add_argument("--heads", type=positive, help="number of heads (default: what the pattern suggests)")
     _add_tensors(command)

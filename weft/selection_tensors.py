@@ -159,7 +159,7 @@ def _read(path: str, wanted: set[str]) -> tuple[dict[str, torch.Tensor], str]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
-        raise UsageError("--qkv needs the safetensors package: pip install 'weft[safetensors]'") from None
+        raise UsageError("--qkv needs the safetensors package: pip install safetensors") from None
     try:
         with safe_open(path, framework="pt") as file:
             names: list[str] = sorted(file.keys())
@@ -171,13 +171,18 @@ def _read(path: str, wanted: set[str]) -> tuple[dict[str, torch.Tensor], str]:
         raise UsageError(f"cannot read {path}: {reason(error)}") from None
 
 
+def heads_of(pattern: Pattern, arguments: Namespace) -> int:
+    """How many heads are made up for a command line."""
+    return arguments.heads or table_heads(pattern.definition.parameters, pattern.given) or HEADS
+
+
 def from_arguments(pattern: Pattern, arguments: Namespace, n: int) -> Tensors:
     """The tensors that a command line means: those of --qkv, or made up for n tokens; raises UsageError."""
     given = {name: torch.from_numpy(numbers(name, text)) for name, text in getattr(arguments, "input", ())}
     if arguments.qkv:
         found = from_file(pattern, arguments.qkv)
     else:
-        heads = arguments.heads or table_heads(pattern.definition.parameters, pattern.given) or HEADS
+        heads = heads_of(pattern, arguments)
         docs = getattr(arguments, "docs", None) or DOCUMENTS
         scores = pattern.program(heads, heads).scores
         widest = [part.last for score in scores for part in within(score.value) if isinstance(part, Slice)]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .codegen.reference import attend_dense
+from .compiler.report import plural
 from .selection_kept import Kept, densely, keep
 from .selection_report import SelectionReport, looked_at, report_on
 from .selection_tensors import Tensors, from_arguments
@@ -26,12 +30,31 @@ MOST_PAIRS = 1 << 27
 CELLS = 64
 
 
-def compared(pattern: Pattern, arguments: Namespace, n: int) -> tuple[int, int, float, str]:
+@dataclass(frozen=True, slots=True)
+class Compared:
     """Keys, queries, the largest difference to the definition in float64 (0 where it cannot tell), and words for it."""
-    tensors = from_arguments(pattern, arguments, n).to(torch.float64)
-    n, m = tensors.n, tensors.q.shape[2]
-    if tensors.q.shape[0] * tensors.heads * m * n > MOST_PAIRS:
-        return n, m, 0.0, f"not compared: the definition holds all pairs, and {MOST_PAIRS} are the most"
+
+    n: int
+    m: int
+    error: float
+    words: str
+    # Whether the definition keeps all admissible pairs.
+    every_pair: bool = False
+
+
+def compared(pattern: Pattern, arguments: Namespace, n: int) -> Compared:
+    """The fast evaluator against the definition, on the tensors of a command line; raises UsageError."""
+    tensors = from_arguments(pattern, arguments, n)
+    with enough_memory(pattern, tensors.n):
+        return _compared(pattern, tensors.to(torch.float64))
+
+
+def _compared(pattern: Pattern, tensors: Tensors) -> Compared:
+    n, (batch, heads, m, _) = tensors.n, tensors.q.shape
+    if batch * heads * m * n > MOST_PAIRS:
+        longest = math.isqrt(MOST_PAIRS // (batch * heads))
+        of = plural(heads, "head") + (f" and batch {batch}" if batch > 1 else "")
+        return Compared(n, m, 0.0, f"not compared: the definition holds all pairs, {longest} tokens at most for {of}")
     kept = _keep(pattern, tensors)
     mask = densely(kept.job, tensors)
     inputs: dict[str, Any] = {**tensors.inputs}
@@ -46,8 +69,9 @@ def compared(pattern: Pattern, arguments: Namespace, n: int) -> tuple[int, int, 
             wrong += int((some != mask[b, h, rows]).sum())
             admissible += int(allowed.sum())
     differ = f"{wrong} pairs differ, " if wrong else ""
-    share = 100 * float(mask.sum()) / max(1, admissible)
-    return n, m, error, f"{differ}largest difference {error:.1e}, {share:.3g} % of admissible pairs kept"
+    pairs = int(mask.sum())
+    share = f"{100 * pairs / max(1, admissible):.3g} % of admissible pairs kept"
+    return Compared(n, m, error, f"{differ}largest difference {error:.1e}, {share}", pairs == admissible)
 
 
 def measured(pattern: Pattern, arguments: Namespace, n: int, layers: tuple[int, int] = (0, 1)) -> SelectionReport:
@@ -56,7 +80,8 @@ def measured(pattern: Pattern, arguments: Namespace, n: int, layers: tuple[int, 
     exact = bool(arguments.qkv) and tensors.q.dtype == torch.float64
     device = "cuda" if torch.cuda.is_available() and not exact else "cpu"
     usual = torch.bfloat16 if device == "cuda" else torch.float32
-    return report_on(pattern, tensors.to(tensors.q.dtype if arguments.qkv else usual, device), layers)
+    with enough_memory(pattern, tensors.n):
+        return report_on(pattern, tensors.to(tensors.q.dtype if arguments.qkv else usual, device), layers)
 
 
 def picture(pattern: Pattern, arguments: Namespace) -> tuple[NDArray[np.float64], Tensors]:
@@ -65,7 +90,8 @@ def picture(pattern: Pattern, arguments: Namespace) -> tuple[NDArray[np.float64]
     if arguments.head >= tensors.heads:
         raise UsageError(f"there is no head {arguments.head} among {tensors.heads}")
     m, n = tensors.q.shape[2], tensors.n
-    kept, rows = _keep(pattern, tensors), looked_at(m)
+    with enough_memory(pattern, n):
+        kept, rows = _keep(pattern, tensors), looked_at(m)
     down, across = (np.arange(min(CELLS, size) + 1) * size // min(CELLS, size) for size in (m, n))
     sums, looked = np.zeros((len(down) - 1, len(across) - 1)), np.zeros(len(down) - 1)
     for chunk in kept.chunks(rows):
@@ -74,6 +100,18 @@ def picture(pattern: Pattern, arguments: Namespace) -> tuple[NDArray[np.float64]
         np.add.at(sums, band, np.add.reduceat(some.numpy().astype(np.float64), across[:-1], axis=1))
         np.add.at(looked, band, 1)
     return sums / np.outer(looked, np.diff(across)), tensors
+
+
+@contextmanager
+def enough_memory(pattern: Pattern, n: int) -> Generator[None]:
+    """Raise UsageError where what is done inside runs out of memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has a class of its own for a full device, and none for a full host.
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        raise UsageError(f"pattern `{pattern.name}`: {n} tokens need more memory than there is here") from None
 
 
 def _keep(pattern: Pattern, tensors: Tensors) -> Kept:

@@ -23,7 +23,9 @@ from .compiler.ir import Formula, Truth
 from .compiler.pipeline import make_plan
 from .compiler.plan import Plan, Shape, Tiling
 from .inputs import made_up
-from .selection_trial import compared, measured
+from .selection_lengths import SHORT, usual_lengths
+from .selection_tensors import heads_of
+from .selection_trial import MOST_PAIRS, compared, enough_memory, measured
 from .terminal import paint
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class Case:
     what: str
     ok: bool
     detail: str
+    # Whether a selection left out no admissible pair.
+    every_pair: bool = False
 
 
 def run_test(arguments: Namespace) -> int:
@@ -54,15 +58,23 @@ def run_test(arguments: Namespace) -> int:
     # What a selection keeps depends on rounding: only where both sides round alike can they be compared.
     device = "cuda" if torch.cuda.is_available() and not pattern.dynamic else "cpu"
     text = arguments.format == "text"
+    lengths = lengths_of(pattern, arguments)
     cases: list[Case] = []
-    for case in selection_cases(pattern, arguments) if pattern.dynamic else mask_cases(pattern, arguments, device):
+    for case in (
+        selection_cases(pattern, arguments, lengths)
+        if pattern.dynamic
+        else mask_cases(pattern, arguments, lengths, device)
+    ):
         cases.append(case)
         if text:
             word = paint("ok  ", "green") if case.ok else paint("FAIL", "red")
             print(f"{word}  n = {case.n}, m = {case.m}: {case.what}, {case.detail}", flush=True)
     failed = sum(not case.ok for case in cases)
-    report = measured(pattern, arguments, max(arguments.n)) if pattern.dynamic else None
+    report = measured(pattern, arguments, max(lengths)) if pattern.dynamic else None
     if text:
+        if all(case.every_pair for case in cases):
+            longer = f"; try --n {1 << max(13, max(lengths).bit_length())}, or smaller values with -p"
+            print(f"every pair was kept: nothing was chosen{'' if arguments.qkv else longer}")
         if report:
             print(selection_report.as_text(report))
         print(f"{pattern.name} on {device}: {failed} of {len(cases)} failed" if failed else f"{pattern.name}: ok")
@@ -73,19 +85,29 @@ def run_test(arguments: Namespace) -> int:
     return int(failed > 0)
 
 
-def mask_cases(pattern: Pattern, arguments: Namespace, device: str) -> Iterator[Case]:
+def lengths_of(pattern: Pattern, arguments: Namespace) -> tuple[int, ...]:
+    """The lengths of a command line, or the usual ones."""
+    if arguments.n or arguments.qkv or not pattern.dynamic:
+        return tuple(arguments.n or SHORT)
+    heads = heads_of(pattern, arguments)
+    return usual_lengths(pattern.program(heads, heads), heads, MOST_PAIRS)
+
+
+def mask_cases(pattern: Pattern, arguments: Namespace, lengths: tuple[int, ...], device: str) -> Iterator[Case]:
     """A fixed mask, at each length, with all queries and with half of them."""
     heads = arguments.heads or natural_heads(pattern)
-    for n in arguments.n:
+    for n in lengths:
         for m in sorted({n, (n + 1) // 2}, reverse=True):
-            yield from trials(pattern, n, m, heads, device)
+            with enough_memory(pattern, n):
+                yield from trials(pattern, n, m, heads, device)
 
 
-def selection_cases(pattern: Pattern, arguments: Namespace) -> Iterator[Case]:
+def selection_cases(pattern: Pattern, arguments: Namespace, lengths: tuple[int, ...]) -> Iterator[Case]:
     """A dynamic pattern on the tensors of a file, or on made-up ones of each length."""
-    for length in [0] if arguments.qkv else arguments.n:
-        n, m, error, detail = compared(pattern, arguments, length)
-        yield Case(n, m, "attention by selection", error <= TOLERANCE["cpu"], detail)
+    for length in [0] if arguments.qkv else lengths:
+        found = compared(pattern, arguments, length)
+        ok = found.error <= TOLERANCE["cpu"]
+        yield Case(found.n, found.m, "attention by selection", ok, found.words, found.every_pair)
 
 
 def trials(pattern: Pattern, n: int, m: int, heads: int, device: str) -> Iterator[Case]:
