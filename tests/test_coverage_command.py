@@ -117,7 +117,7 @@ def test_in_python() -> None:
     assert stack(dense=0).coverage(256).complete_at == 5 and repr(stack) == "<weft stack masformer(window=64)>"
     with pytest.raises(weft.TensorError, match="has no input `dco`"):
         weft.load("packed_documents").coverage(64, dco=[0] * 64)
-    with pytest.raises(weft.CompileError, match="no stack"):
+    with pytest.raises(weft.CompileError, match=r"no stack\n  = help: it has patterns: `weft\.load`"):
         weft.load_stack("power_attention")
 
 

@@ -255,6 +255,13 @@ def test_stub_of_a_stack() -> None:
     assert "# deep()\ndeep: Stack\n" in text and text.endswith("\ncoverage = deep.coverage\n")
 
 
+def test_stub_of_a_selection_has_what_works_on_it() -> None:
+    """It has no fixed mask, so that all else raises E015."""
+    path = weft.load("moba").module.source.path
+    text = stub_text(parse(Source(path, Path(path).read_text())), "moba")
+    assert text.endswith('"""\n\nattention = moba.attention\n')
+
+
 @pytest.mark.parametrize("doc", ['"quoted"', "back\\slash", "two\nlines", "é", "'''"])
 def test_stub_keeps_any_docstring(doc: str) -> None:
     file = parse(Source("a.sparse", f'pattern a() {{ """{doc} ."""\n keep k <= q }}'))

@@ -137,7 +137,7 @@ def read_file(path: str) -> bytes:
 
 
 def prepare(pattern: Pattern) -> None:
-    """Check, plan and generate; make machine code only for the cases that the file or WEFT_PRECOMPILE names."""
+    """Check what a pattern means; make machine code only for the cases that the file or WEFT_PRECOMPILE names."""
     pattern.prepare()
     if pattern.dynamic:
         return  # its kernel depends on the sizes of a call

@@ -52,10 +52,10 @@ class Stack(Parameterised):
 
 
 def load_stack(path_or_text: str | os.PathLike[str], name: str | None = None, /, **params: Given) -> Stack:
-    """A stack from a file, from text, or shipped with weft by bare name.
+    """A stack from a file, from text (what has `{` or a line break), or shipped with weft by bare name.
 
     `name` chooses one of several stacks of a file; without it the file's namesake or last stack is meant.
-    Raises CompileError with every finding, or FileNotFoundError.
+    Raises CompileError with every finding; a missing file is E010.
     """
     from .check import check_module
 
@@ -82,5 +82,7 @@ def choose_stack(module: Module, name: str | None) -> StackDef:
         return stacks.get(module.name, module.file.stacks[-1])
     if name not in stacks:
         message = f"{module.source.path} has no stack `{name}`" if name else f"{module.source.path} has no stack"
-        raise CompileError([Diagnostic("E002", None, message, did_you_mean(name or "", stacks))])
+        only_patterns = module.file.patterns and not stacks
+        hint = "it has patterns: `weft.load`" if only_patterns else did_you_mean(name or "", stacks)
+        raise CompileError([Diagnostic("E002", None, message, hint)])
     return stacks[name]

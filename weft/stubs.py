@@ -4,9 +4,10 @@ from keyword import iskeyword
 
 from .dsl.printer import format_expression
 from .dsl.syntax import File, Parameter, PatternDef, StackDef
+from .dsl.uses import is_dynamic
 
-# What a module passes on to its main pattern or stack.
-PASSED_ON = {PatternDef: ("attention", "coverage", "mask", "plan", "show", "source", "svg"), StackDef: ("coverage",)}
+# What a module passes on to a main pattern with a fixed mask.
+PASSED_ON = ("attention", "coverage", "mask", "plan", "show", "source", "svg")
 
 
 def stub_text(file: File, stem: str = "") -> str:
@@ -15,7 +16,7 @@ def stub_text(file: File, stem: str = "") -> str:
     names = ", ".join(f'"{d.name}"' for d in found)
     kinds = ", ".join(["Pattern", "Stack"] if file.stacks else ["Pattern"])
     main = next((d for d in found if d.name == stem), found[-1] if found else None)
-    passed_on = [] if main is None else [f"{name} = {main.name}.{name}" for name in PASSED_ON[type(main)]]
+    passed_on = [] if main is None else [f"{name} = {main.name}.{name}" for name in passed_on_by(main)]
     return "\n".join(
         [
             "# Written by `weft stubs`; run it again when the .sparse file changes.",
@@ -28,6 +29,13 @@ def stub_text(file: File, stem: str = "") -> str:
             "",
         ]
     )
+
+
+def passed_on_by(main: PatternDef | StackDef) -> tuple[str, ...]:
+    """What works on the main pattern or stack: a selection has no fixed mask to show, and a stack no attention."""
+    if isinstance(main, StackDef):
+        return ("coverage",)
+    return ("attention",) if is_dynamic(main) else PASSED_ON
 
 
 def stub_lines(pattern: PatternDef | StackDef) -> list[str]:
