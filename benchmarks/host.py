@@ -4,6 +4,7 @@ python3 benchmarks/host.py
 """
 
 import time
+from argparse import ArgumentParser
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ def host_microseconds(call: Any) -> float:
 
 def main() -> None:
     """Measure weft and compiled FlexAttention on tensors too small to fill the device's queue."""
+    ArgumentParser(description=__doc__).parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("this needs a GPU")
     q, k, v = (torch.randn(1, 2, 512, 128, device="cuda", dtype=torch.bfloat16) for _ in range(3))
     doc = torch.arange(512, device="cuda") // 128
 

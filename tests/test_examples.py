@@ -94,6 +94,21 @@ def test_readme_warning_is_what_check_says(
     assert capsys.readouterr().out.startswith(shown)
 
 
+def test_language_snippets_are_canonical_and_right(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) == 3
+    for number, snippet in enumerate(snippets):
+        path = tmp_path / f"snippet{number}.sparse"
+        path.write_text(snippet)
+        assert main(["fmt", "--check", str(path)]) == 0 and main(["check", str(path)]) == 0
+
+
+def test_readme_names_every_selection() -> None:
+    names = re.findall(r"`(\w+)`", README.partition("[patterns/selection/]")[2].partition("\n\n")[0])
+    assert {*names} >= {path.stem for path in (ROOT / "patterns" / "selection").glob("*.sparse")} - {"xattention"}
+
+
 def test_files_named_in_the_docs_exist() -> None:
     for name in ("README.md", "docs/architecture.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
