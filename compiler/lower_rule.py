@@ -23,7 +23,7 @@ def choice(keep: s.Keep, names: Names) -> ir.Choice:
         case s.Comparison():
             return _threshold(condition, text, names, when)
         case _:
-            hint = "write `among (..)` in it, or several `keep`s"
+            hint = "a rule takes conditions in `among (..)`, and several `keep`s unite"
             fail("E003", condition.span, "a selection stands alone in its `keep`", hint)
 
 

@@ -3,7 +3,7 @@
 from .diagnostics import did_you_mean
 from .infer import condition, constant, infer, number
 from .scope import LENGTHS, NOTHING, PHRASES, Scope, Uses
-from .syntax import Argument, Call, Decimal, Expr, ListLiteral, Negate, Parameter, PatternDef
+from .syntax import Argument, Call, Decimal, Divide, Expr, ListLiteral, Negate, Number, Parameter, PatternDef
 
 
 def bind(expr: Call, pattern: PatternDef, scope: Scope) -> Uses:
@@ -72,8 +72,30 @@ def check_value(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:
 
 def _real(expr: Expr, scope: Scope) -> Uses:
     """What a real number that is known before the kernel runs depends on."""
-    literal = isinstance(expr, Decimal) or (isinstance(expr, Negate) and isinstance(expr.operand, Decimal))
-    return NOTHING if literal else number(expr, scope)
+    match expr:
+        case Decimal() | Negate(Decimal()):
+            return NOTHING
+        case Divide():
+            scope.touch(expr)
+            value = _quotient(expr)
+            hint = (
+                "divide where it is used"
+                if value is None
+                else f"write the number out: {value:.12f}".rstrip("0").rstrip(".")
+            )
+            scope.report("E003", expr.span, "`/` stands in scores alone", hint)
+            return NOTHING
+        case _:
+            return number(expr, scope)
+
+
+def _quotient(expr: Divide) -> float | None:
+    """What a division of two literals gives."""
+    match expr:
+        case Divide(Number(a), Number(b)) if b:
+            return a / b
+        case _:
+            return None
 
 
 def _check_table(parameter: Parameter, expr: Expr, scope: Scope) -> Uses:

@@ -6,9 +6,9 @@ from .axes import counted
 from .diagnostics import did_you_mean
 from .here import Here, hand, words
 from .infer import constant
-from .parameters import name_span
-from .scope import ARGUMENTS, POSITIONS, UNKNOWN, VARIABLES, Cell, Scope, Value
-from .syntax import Axis, Binary, Divide, Expr, Given, Index, Name, Node, Number, Order, Parameter
+from .parameters import index_span, name_span
+from .scope import ARGUMENTS, HEADS, POSITIONS, UNKNOWN, VARIABLES, Cell, Scope, Value
+from .syntax import Axis, Binary, Divide, Expr, Given, Index, Name, Node, Number, Order, Parameter, Reduce
 from .walk import walk
 
 
@@ -106,7 +106,8 @@ def define_order(order: Order, scope: Scope) -> None:
 
 def define_given(given: Given, scope: Scope) -> None:
     """Give an input over cells its meaning."""
-    for name, cell in axes_of(given, given.axes, scope).items():
+    found = axes_of(given, given.axes, scope)
+    for name, cell in found.items():
         if cell.last:
             scope.report("E006", given.span, f"`{name}` has the last tokens only", "inputs have a value for each cell")
     place = name_span(given, given.name)
@@ -116,7 +117,8 @@ def define_given(given: Given, scope: Scope) -> None:
     kinds = {"float": Value("score", axes=given.axes), "vector": Value("rows", axes=given.axes)}
     if given.type.name not in kinds or given.type.axes:
         scope.report("E003", given.type.span, "the numbers of an input over cells are `float`, its rows `vector`")
-    scope.define(given.name, kinds.get(given.type.name, UNKNOWN), place)
+    known = kinds.get(given.type.name, UNKNOWN) if found.keys() == set(given.axes) else UNKNOWN
+    scope.define(given.name, known, place)
 
 
 def axes_of(node: Node, names: tuple[str, ...], scope: Scope) -> dict[str, Cell]:
@@ -129,7 +131,9 @@ def axes_of(node: Node, names: tuple[str, ...], scope: Scope) -> dict[str, Cell]
             continue
         if cell is None:
             hint = did_you_mean(name, scope.cells) if len(scope.cells) > 2 else "such as `axis I = q // 64` before"
-            scope.report("E006", node.span, f"there is no axis `{name}`", hint)
+            what = "inputs over cells" if isinstance(node, Given) else "scores"
+            hint = f"{what} are those of each head already: leave `{name}` out" if name in HEADS else hint
+            scope.report("E006", index_span(node, name), f"there is no axis `{name}`", hint)
         elif other := next((f for f in found.values() if hand(f) == hand(cell)), None):
             what = words(cell) if words(cell) == words(other) else f"{words(other)} and {words(cell)}"
             message = f"`{other.axis}` and `{name}` both count {what}"
@@ -137,3 +141,12 @@ def axes_of(node: Node, names: tuple[str, ...], scope: Scope) -> dict[str, Cell]
         else:
             found[name] = cell
     return found
+
+
+def varying(value: Expr, scope: Scope) -> tuple[str, ...]:
+    """The axes that an expression would have as a score: those it mentions and no reduction binds."""
+    nodes = [node for node, _ in walk(value)]
+    bound = {binder.name for node in nodes if isinstance(node, Reduce) for binder in node.binders}
+    names = [node.name for node in nodes if isinstance(node, Name) and node.name in scope.cells.keys() - bound]
+    found = {hand(scope.cells[name]): name for name in reversed(names)}
+    return tuple(found[side] for side in ("q", "k", "") if side in found)

@@ -40,6 +40,7 @@ from .syntax import (
     Slice,
     Softmax,
 )
+from .walk import walk
 
 RESERVED = (*ROWS, "scale")
 # Functions of numbers, and of each number of a vector.
@@ -52,6 +53,8 @@ def define_score(score: Score, scope: Scope) -> None:
     here = Here(scope, axes_of(score, score.axes, scope))
     match real(score.value, here):
         case "unknown":
+            value = UNKNOWN
+        case _ if set(score.axes) - here.cells.keys():
             value = UNKNOWN
         case kind:
             value = Value("rows" if kind == "vector" else "score", axes=score.axes)
@@ -248,6 +251,12 @@ def _slice(expr: Slice, here: Here) -> Kind:
     if real(expr.row, here) == "real":
         scope.report("E003", expr.row.span, "a vector is wanted here, and this is a number")
     for bound in (expr.first, expr.last):
+        mentioned = {node.name for node, _ in walk(bound) if isinstance(node, Name)}
+        if names := sorted(mentioned & here.cells.keys() - scope.names.keys()):
+            message = f"a bound of a part must be known before the kernel runs, but it depends on `{names[0]}`"
+            scope.report("E004", bound.span, message, "the bounds of a part of a vector are constants")
+            scope.touch(expr)
+            break
         constant(bound, scope, "a bound of a part")
     match expr.first, expr.last:
         case Number(a), Number(b) if a >= b:

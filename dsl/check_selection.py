@@ -10,6 +10,8 @@ from .syntax import (
     Chosen,
     Comparison,
     Count,
+    Decimal,
+    Divide,
     Dot,
     Expr,
     Index,
@@ -23,6 +25,8 @@ from .syntax import (
 )
 from .walk import walk
 
+# Over nothing, `max` is minus and `min` plus infinity, which no threshold meets.
+_WITHIN = "put the condition into the score: `max(r < 1 where J < I) s[I, J] > 0`, or `min(..) .. < 0`"
 _WORDS = {"q": "queries", "k": "keys, places or distances"}
 
 
@@ -52,13 +56,17 @@ def _check_clause(clause: Expr, when: Expr | None, scope: Scope) -> None:
             queries = check_rule(value, rule, scope, of_pairs(scope)).queries
             if when is not None:
                 check_when(when, queries, scope)
-        case Comparison() if _is_real(clause, scope):
+        case Comparison() if is_real(clause, scope):
             queries = _check_threshold(clause, scope)
             if when is not None:
                 check_when(when, queries, scope)
+        case Comparison() if _is_mistaken(clause, scope):
+            for part in (clause, *(() if when is None else (when,))):
+                scope.touch(part)  # what is wrong with it is said where it is defined
         case _ if _selects(clause, scope):
             scope.touch(clause)
-            hint = "write `among (..)` in it, or several `keep`s, which unite"
+            ruled = any(isinstance(node, Chosen) for node, _ in walk(clause))
+            hint = "write `among (..)` in it, or several `keep`s, which unite" if ruled else _WITHIN
             scope.report("E003", clause.span, "a selection stands alone in its `keep`", hint)
         case _:
             condition(clause, scope)
@@ -74,15 +82,22 @@ def _selects(clause: Expr, scope: Scope) -> bool:
         case Membership(_, Chosen()):
             return True
         case Comparison():
-            return _is_real(clause, scope)
+            return is_real(clause, scope)
         case _:
             return any(
-                isinstance(node, Chosen) or (isinstance(node, Comparison) and _is_real(node, scope))
+                isinstance(node, Chosen) or (isinstance(node, Comparison) and is_real(node, scope))
                 for node, _ in walk(clause)
             )
 
 
-def _is_real(clause: Expr, scope: Scope) -> bool:
+def _is_mistaken(clause: Expr, scope: Scope) -> bool:
+    """Whether real numbers are compared with a name that was defined wrongly."""
+    nodes = [node for node, _ in walk(clause)]
+    named = (scope.names[node.name] for node in nodes if isinstance(node, Name | Index) and node.name in scope.names)
+    return any(isinstance(node, Decimal | Divide) for node in nodes) and any(value.kind == "unknown" for value in named)
+
+
+def is_real(clause: Expr, scope: Scope) -> bool:
     """Whether scores, or numbers such as they are made of, are compared."""
     for node, _ in walk(clause):
         match node:

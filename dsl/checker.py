@@ -5,19 +5,20 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import assert_never
 
-from .check_axes import define_axis, define_given, define_order, known_sizes
+from .check_axes import define_axis, define_given, define_order, known_sizes, varying
 from .check_scores import RESERVED, define_score
-from .check_selection import check_keep, check_limit
+from .check_selection import check_keep, check_limit, is_real
 from .check_stack import check_claims, check_stack
 from .diagnostics import Diagnostic, did_you_mean
 from .infer import constant, infer
 from .loader import Module
-from .parameters import define_parameters, name_span, unused
-from .scope import ARGUMENTS, FUNCTIONS, UNKNOWN, VARIABLES, Scope, Value
+from .parameters import define_parameters, index_span, name_span, unused
+from .scope import ARGUMENTS, FUNCTIONS, TENSORS, UNKNOWN, VARIABLES, Scope, Value
 from .source import Span
 from .syntax import (
     Axis,
     Causal,
+    Chosen,
     Drop,
     Given,
     Grid,
@@ -30,10 +31,9 @@ from .syntax import (
     Require,
     Score,
     Statement,
-    Type,
 )
 from .uses import check_uses, is_dynamic
-from .walk import operands
+from .walk import operands, walk
 
 _KINDS = {Let: "let", Input: "input", Given: "input", Score: "score", Axis: "axis", Order: "order"}
 _DTYPES = ("bf16", "fp16", "fp32")
@@ -107,7 +107,10 @@ def _check_pattern(module: Module, pattern: PatternDef) -> list[Diagnostic]:
     check_claims(pattern, scope)
     scope.later |= frozenset(_defined(pattern))
     for statement in pattern.statements:
+        before = len(scope.findings)
         _check_statement(statement, known_sizes(pattern.parameters), scope)
+        if len(scope.findings) > before:  # not all of it may have been looked into
+            _touch(statement, scope)
     for name in RESERVED if is_dynamic(pattern) else ():
         if name in scope.places:
             message = f"`{name}` is what a call gives, where a pattern selects by content"
@@ -115,6 +118,19 @@ def _check_pattern(module: Module, pattern: PatternDef) -> list[Diagnostic]:
     named = (s for s in pattern.statements if isinstance(s, Let | Input | Score | Given | Axis | Order))
     kinds = {s.name: _KINDS[type(s)] for s in named}
     return [*scope.findings, *unused(scope, kinds)]
+
+
+def _touch(statement: Statement, scope: Scope) -> None:
+    """Count as used all that a statement mentions."""
+    for operand in operands(statement):
+        scope.touch(operand)
+    match statement:
+        case Score(_, axes) | Given(_, axes):
+            scope.used.update(axes)
+        case Input(_, axis):
+            scope.used.add(axis)
+        case _:
+            pass
 
 
 def _defined(pattern: PatternDef) -> Iterator[str]:
@@ -132,6 +148,10 @@ def _check_statement(statement: Statement, sizes: dict[str, int], scope: Scope) 
             check_keep(statement, scope)
         case Require(clause) | Drop(clause):
             check_limit(clause, scope)
+        case Let(name, value) if is_real(value, scope) and not any(isinstance(x, Chosen) for x, _ in walk(value)):
+            hint = f"a score needs its axes: `let {name}[{', '.join(varying(value, scope)) or 'I'}] = ..`"
+            scope.report("E003", value.span, TENSORS, hint)
+            scope.define(name, UNKNOWN, name_span(statement, name))
         case Let(name, value):
             before = len(scope.findings)
             found = infer(value, scope)
@@ -151,8 +171,8 @@ def _check_statement(statement: Statement, sizes: dict[str, int], scope: Scope) 
             define_score(statement, scope)
         case Given():
             define_given(statement, scope)
-        case Input(name, axis, type):
-            _check_input(axis, type, statement.span, scope)
+        case Input(name, axis):
+            _check_input(statement, scope)
             value = Value("input", axes=(axis,)) if axis in _INPUT_AXES else UNKNOWN
             if name in ARGUMENTS - VARIABLES:
                 hint = "rename it: calls take inputs by name, beside their own arguments"
@@ -179,8 +199,15 @@ def _check_grid(grid: Grid, scope: Scope) -> None:
     scope.axes = grid.axes
 
 
-def _check_input(axis: str, type: Type, span: Span | None, scope: Scope) -> None:
-    if axis not in _INPUT_AXES:
-        scope.report("E006", span, f"there is no axis `{axis}`", did_you_mean(axis, _INPUT_AXES))
+def _check_input(given: Input, scope: Scope) -> None:
+    axis, type = given.axis, given.type
+    if axis in scope.cells:
+        side = {"q": "query", "k": "key"}.get(scope.cells[axis].side, "token")
+        sample = f"`input {given.name}[{side}]: int`"
+        hint = f"integers are per `query`, `key`, `head` or `token`: {sample}; per cell they are `: float`"
+        scope.report("E006", index_span(given, axis), f"integers are not per `{axis}`", hint)
+    elif axis not in _INPUT_AXES:
+        hint = did_you_mean(axis, _INPUT_AXES)
+        scope.report("E006", index_span(given, axis), f"there is no axis `{axis}`", hint)
     if type.name != "int" or type.axes:
         scope.report("E003", type.span, "the numbers of an input are `int`")

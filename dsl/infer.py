@@ -13,6 +13,7 @@ from .scope import (
     PHRASES,
     POSITIONS,
     SCORES_STAND,
+    TENSORS,
     UNKNOWN,
     Kind,
     Scope,
@@ -96,11 +97,20 @@ def infer(expr: Expr, scope: Scope) -> Value:
             )
             return UNKNOWN
         case Reduce() | Dot() | Softmax() | Slice() | Count() | Chosen():
-            scope.touch(expr)
-            scope.report("E003", expr.span, "this depends on the numbers of queries and keys", SCORES_STAND)
-            return UNKNOWN
+            return _by_content(expr, scope)
         case _:
             assert_never(expr)
+
+
+def _by_content(expr: Expr, scope: Scope) -> Value:
+    """Report a part of a score, or a rule, where numbers and conditions of pairs stand."""
+    scope.touch(expr)
+    if isinstance(expr, Chosen):
+        hint = "rules stand after `keep J in`, after `in` within `among (..)`, and in `count(J in ..)`"
+        scope.report("E003", expr.span, "a rule cannot stand here", hint)
+    else:
+        scope.report("E003", expr.span, TENSORS, SCORES_STAND)
+    return UNKNOWN
 
 
 def number(expr: Expr, scope: Scope) -> Uses:

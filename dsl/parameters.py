@@ -33,6 +33,16 @@ def name_span(node: Node, name: str) -> Span | None:
     return Span(span.source, start, start + len(name))
 
 
+def index_span(node: Node, name: str) -> Span | None:
+    """Where a definition spells one of its axes."""
+    span = node.span
+    if span is None:
+        return None
+    brackets = span.source.text.find("[", span.start)
+    found = re.compile(rf"\b{name}\b").search(span.source.text, brackets, span.end)
+    return Span(span.source, found.start(), found.end()) if found else span
+
+
 def define_parameters(parameters: tuple[Parameter, ...], scope: Scope) -> None:
     """Give each parameter its meaning, for the defaults to its right too."""
     # Defaults see the parameters to their left, so `later` serves them as well.

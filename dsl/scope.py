@@ -8,7 +8,7 @@ from .axes import Side
 from .diagnostics import Diagnostic, did_you_mean
 from .loader import Module
 from .source import Span
-from .syntax import Call, Expr, Index, Name, PatternDef
+from .syntax import Call, Chosen, Coordinate, Expr, Index, Name, PatternDef, Reduce, Softmax
 from .walk import walk
 
 # What a kernel only learns while it runs, and what it knows before.
@@ -49,6 +49,7 @@ PHRASES: dict[Kind, str] = {
     "rows": "a score of vectors",
 }
 SCORES_STAND = "scores stand in `let name[..] = ..`, and in a `keep` of their own"
+TENSORS = "this depends on what `Q`, `K` or inputs hold, which is only known when attention runs"
 CURES: dict[tuple[Kind, Kind], str] = {
     ("number", "set"): "sets stand to the right of `in`",
     ("condition", "set"): "sets stand to the right of `in`",
@@ -113,7 +114,16 @@ class Scope:
 
     def touch(self, expr: Expr) -> None:
         """Count as used what an expression mentions that is not looked into, because it is wrong as a whole."""
-        self.used.update(node.name for node, _ in walk(expr) if isinstance(node, Name | Index))
+        for node, _ in walk(expr):
+            match node:
+                case Name(name) | Index(name) | Softmax(_, name) | Chosen(joint=str(name)):
+                    self.used.add(name)
+                case Coordinate(base, axis):
+                    self.used.update((base, axis))
+                case Reduce(_, binders):
+                    self.used.update(name for b in binders for name in (b.name, b.inside) if name)
+                case _:
+                    pass
 
     def claim(self, name: str, span: Span | None) -> bool:
         """Whether a name is still free; if not, say so."""

@@ -44,8 +44,10 @@ def selection_hint(words: list[Word], at: int, statement: list[Word], expected: 
         return f"decimals have a point: `{before}.{words[at + 1].text}`"
     if opener is not None and opener.text == "[" and (word.text == ";" or word.type == words[at - 1].type == "NAME"):
         return "a comma stands between two indices: `w[I, J]`"
-    if opener is not None and (hint := _inside(words, word, opener, expected)):
+    if opener is not None and (hint := _inside(words, at, opener, expected)):
         return hint
+    if opener is not None and opener.text == "[" and word.text in ("]", ",") and ".." in expected:
+        return "a part of a vector is written `[0 .. 16]`"
     if opener is not None and opener.text == "[" and word.text == ":":
         return "a part of a vector is `x[0 .. 16]`"
     if opener is not None and opener.text == "[" and word.text == "=" and keyword == "let":
@@ -56,6 +58,9 @@ def selection_hint(words: list[Word], at: int, statement: list[Word], expected: 
         return "the last tokens are those `of q` or `of k`: `last 64 of q`"
     if before == "when":
         return "such as `when a[I] < 0.5`, of scores that have a value for each cell of queries"
+    if keyword == "axis" and word.text == "..":
+        count = " ".join(texts[5:]) if texts[3:5] == ["n", "-"] else "64"
+        return f"the last tokens are an axis: `axis {texts[1]} = last {count} of q`"
     if keyword in _FORMS and "keep" not in expected and word.text != "=":
         return _FORMS[keyword]
     if keyword == "let":
@@ -67,8 +72,9 @@ def selection_hint(words: list[Word], at: int, statement: list[Word], expected: 
     return ""
 
 
-def _inside(words: list[Word], word: Word, opener: Word, expected: Set[str]) -> str:
+def _inside(words: list[Word], at: int, opener: Word, expected: Set[str]) -> str:
     """Within the brackets of a reduction or a softmax."""
+    word = words[at]
     name = next((w.text for w, after in pairwise(words) if after is opener), "")
     if name in ("counting", "among") and word.text == ",":
         return "conditions are joined with `and` and `or`"
@@ -80,6 +86,9 @@ def _inside(words: list[Word], word: Word, opener: Word, expected: Set[str]) -> 
         return "`softmax(E over J where J <= I)`" if "over" in expected or word.text == "over" else ""
     if word.text in ("for", "[", ".") or word.type == END:
         return f"what `{name}` runs over stands in its brackets, and its term after them: `{name}(t in I) Q[t]`"
+    if "in" in (words[at - 1].text, words[at - 2].text):
+        bound = words[at + 2].text if word.text == "0" and words[at + 1].text == ".." else "64"
+        return f"names run through cells, or below a bound: `{name}(t in I) ..`, `{name}(r < {bound}) ..`"
     return ""
 
 
@@ -91,6 +100,8 @@ def _of_score(word: Word, texts: list[str]) -> str:
         return f"such as `let {texts[1]}[I, J] = ..`" if len(texts) > 2 else ""
     if word.text == "if":
         return "numbers have no `if`: conditions stand after `where`, in `among (..)` and after `when`"
+    if texts[-1] in RULES:
+        return f"rules stand after `keep .. in`: `keep J in {texts[-1]} {word.text} by s[I, J]`"
     if texts[-1] in REDUCTIONS:
         return f"what `{texts[-1]}` runs over stands in brackets: `{texts[-1]}(J) ..`, `{texts[-1]}(t in I) ..`"
     if word.text == "@":

@@ -142,7 +142,7 @@ def test_words_stay_names() -> None:
         ("axis K0 = k // 0", "E004 cells of 0 tokens | 0"),
         ("axis A = q // n", "E004 a cell's size must be known before the kernel runs, but it depends on `n` | n"),
         ("let a[I, i] = 1", "E006 `I` and `i` both count queries | let a[I, i] = 1"),
-        ("let a[X] = 1", "E006 there is no axis `X` | let a[X] = 1"),
+        ("let a[X] = 1", "E006 there is no axis `X` | X"),
         ("let a[I, J] = Q[I * 64] . Q[I * 64]", "E006 `a[I, J]` does not depend on `J` | a"),
         ("let a[I] = Q[I * 64] . K[J * 64]", "E006 `J` has no value here | J * 64"),
         (
@@ -206,7 +206,7 @@ GATE = "input w[I, J]: float input rows[I, J]: vector input o[I]: float "
         ("keep w[I, J] > 3 and J < 2", "E003 a selection stands alone in its `keep` | w[I, J] > 3 and J < 2"),
         ("require w[I, J] > 3", "E003 scores select in a `keep` alone | w[I, J] > 3"),
         ("drop J in top 3 by w[I, J]", "E003 scores select in a `keep` alone | J in top 3 by w[I, J]"),
-        ("let a = w[I, J]", "E003 `w` is a score | w[I, J]"),
+        ("let a = w[I, J]", "E003 this depends on what `Q`, `K` or inputs hold, which is only known when attention runs | "),
         ("keep k / 2 < q", "E003 `/` makes a real number, and an integer is wanted here | k / 2"),
         ("let s[I, J] = w[I, J]", "W104 score `s` is never used | s"),
     ],
