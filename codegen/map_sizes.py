@@ -138,6 +138,6 @@ def _size(axes: frozenset[str], names: Names, width: int) -> int:
     return width * math.prod(names[axis].count for axis in axes if axis in names)
 
 
-def condition_size(where: ir.Formula | None, names: Names) -> int:
-    """Numbers of the map that a condition is."""
-    return 0 if where is None else _size(names_of(where), names, 1)
+def masked_size(body: Term, where: ir.Formula | None, names: Names) -> int:
+    """Numbers of the map of what a condition leaves of a body, which may have names that the body lacks."""
+    return 0 if where is None else _size(free(body) | names_of(where), names, 1)

@@ -25,7 +25,7 @@ from ..compiler.selection import (
 from ..compiler.terms import replaced, within
 from ..compiler.walk import variables as names_of
 from . import folds
-from .map_sizes import condition_size, footprint, inner_names, simpler, spans, tied
+from .map_sizes import footprint, inner_names, masked_size, simpler, spans, tied
 from .named import Value, arithmetic, dot, together
 from .score_call import Call, by_heads, condition
 from .some_groups import separate, some_groups
@@ -255,7 +255,7 @@ def _needed(term: Reduce, call: Call, names: Names, inner: Names) -> int:
     if term.where is not None and (runs := _runs(term, call, known)) is not None:
         name, parts = runs
         known[name] = known[name].part(parts[0].start, max(part.count for part in parts))
-    size = max(footprint(term.body, call, known), condition_size(term.where, known))
+    size = max(footprint(term.body, call, known), masked_size(term.body, term.where, known))
     return _bytes(size, call)
 
 

@@ -136,6 +136,23 @@ def test_sums_along_diagonals_hold_some_groups_maps() -> None:
     torch.testing.assert_close(found.flatten(0, 2), score_of(program, "x", q, k, k, 1.0, {})[0].float())
 
 
+def test_a_condition_with_more_names_than_its_body_is_cut() -> None:
+    """What queries gathered before each one: a map of queries by keys by queries, of which pieces are held."""
+    n, room = 96, 1 << 16
+    pattern = weft.load("""pattern p { causal axis t = q // 1
+        let a[q, k] = softmax(Q[q] . K[k] over k where k <= q) let x[q, k] = sum(t where t <= q) a[t, k]
+        keep k in top 9 by x[q, k] }""")
+    generator = torch.Generator().manual_seed(1)
+    q, k = (torch.randn(1, 2, n, 4, generator=generator) for _ in range(2))
+    program = pattern.program(2, 2)
+    with Held() as held:
+        call = call_of(program, q, k, k, 1.0, {}, map_bytes=room)
+        domains = {"q": call.domain("q"), "k": call.domain("k")}
+        found = evaluate(Read("x", (Var("q"), Var("k"))), call, domains).over(("q", "k"))
+    assert held.largest <= max(room, 2 * 4 * n * n)
+    torch.testing.assert_close(found.flatten(0, 2), score_of(program, "x", q, k, k, 1.0, {})[0].float())
+
+
 @pytest.mark.parametrize("body", [
     "let x[d] = sum(t) row[t, t - d] * (h + 1)",
     "let x[d] = sum(t where (t + g) % 3 == 0) row[t, t - d]",
