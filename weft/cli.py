@@ -160,7 +160,7 @@ def _explain(add: Add) -> None:
     command.add_argument("--block-m", type=positive, default=128, help="queries of a tile (default: 128)")
     command.add_argument("--block-n", type=positive, default=128, help="keys of a tile (default: 128)")
     command.add_argument("--dtype", choices=DTYPES, default="bf16", help="type of the numbers (default: bf16)")
-    command.add_argument("--source", action="store_true", help="print the generated kernel instead")
+    command.add_argument("--source", action="store_true", help="masks: print the generated kernel instead")
     command.add_argument("--target", default="sm90", help="what the kernel is for: sm80, sm90, .. (default: sm90)")
     _add_qkv(command)
     _add_inputs(command)
@@ -201,7 +201,7 @@ def _compile(add: Add) -> None:
     command = _command(
         add,
         "compile",
-        "build machine code ahead of time; needs no GPU",
+        "build machine code of masks ahead of time; needs no GPU",
         "compile sliding_window --target sm90 --dtype bf16 --head-dim 128",
         "compile masks/mine.sparse --target sm80,sm90 --dtype fp16,bf16",
         "compile s2_attention --heads 32 --kv-heads 8",
