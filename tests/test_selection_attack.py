@@ -21,6 +21,9 @@ BODIES = [
     f"causal {AXES} let v[J] = sum(i, u in i) Q[i + u] . K[J + 0] let w[I, J] = v[J] + I keep J in top 2 by w[I, J]",
     f"causal {AXES} let v[J] = mean(i, u in i) Q[u] . K[J + 0] let w[I, J] = v[J] + I keep J in top 2 by w[I, J]",
     f"causal {AXES} let w[J] = max(i, u in i where u * 2 > i * 6 + 1) Q[u - i] . K[J + 0] keep J in top 2 by w[J]",
+    # A threshold with a condition on pairs, as its message says to write it.
+    f"causal {AXES} let s[I, J] = Q[I * 6] . K[J * 6] keep max(r < 1 where J >= I - 1) s[I, J] >= 0 keep d < 2",
+    f"causal {AXES} let s[I, J] = Q[I * 6] . K[J * 6] keep min(r < 1 where J < I - 1) s[I, J] < 0 keep d < 2",
 ]
 
 # Sixty scores, each read twice by the next: the sum doubles sixty times, the work must not.
