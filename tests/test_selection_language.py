@@ -206,7 +206,7 @@ GATE = "input w[I, J]: float input rows[I, J]: vector input o[I]: float "
         ("keep w[I, J] > 3 and J < 2", "E003 a selection stands alone in its `keep` | w[I, J] > 3 and J < 2"),
         ("require w[I, J] > 3", "E003 scores select in a `keep` alone | w[I, J] > 3"),
         ("drop J in top 3 by w[I, J]", "E003 scores select in a `keep` alone | J in top 3 by w[I, J]"),
-        ("let a = w[I, J]", "E003 this depends on what `Q`, `K` or inputs hold, which is only known when attention runs | "),
+        ("let a = w[I, J]", "E003 this depends on what `Q`, `K` or inputs hold, which is only known "),
         ("keep k / 2 < q", "E003 `/` makes a real number, and an integer is wanted here | k / 2"),
         ("let s[I, J] = w[I, J]", "W104 score `s` is never used | s"),
     ],
