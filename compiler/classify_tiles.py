@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from . import relation
+from .compare_loops import require_visits
 from .ir import Compare, Formula, Truth, Var, conjunction
 from .loops import runs
 from .plan import Plan, Region, Run
@@ -29,7 +30,7 @@ def classify_tiles(plan: Plan) -> Plan:
             pieces = [(piece, _loops(piece, space, plan)) for piece in _pieces(found)]
         with relation.budget(CHECK_BUDGET):
             for tile_set, loops in ((found.full, full), *pieces):
-                relation.require_visits(loops, tile_set, space, plan.tiling.block_m)
+                require_visits(loops, tile_set, space, plan.tiling.block_m)
     except UndecidedError as error:
         return replace(plan, regions=(Region((), inside),), strategy="table", reason=str(error))
     masks: dict[Formula, tuple[Run, ...]] = {}

@@ -1,6 +1,6 @@
 """Masks as Presburger relations: which tiles are touched and which are full. The only module that imports isl."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import RLock
@@ -27,8 +27,8 @@ from .ir import (
     conjunction,
     disjunction,
 )
-from .plan import Run, Shape
-from .walk import differ_in_one_bit, holds_on_diagonal, operations, rewrite, substitute, variables
+from .plan import Shape
+from .walk import differ_in_one_bit, holds_on_diagonal, operations, variables
 
 TileSet = isl.Set
 
@@ -298,34 +298,9 @@ def schedules(tile_set: isl.Set, space: Space, block_m: int) -> list[isl.AstNode
     return nodes
 
 
-def require_visits(loops: Sequence[Run], tile_set: isl.Set, space: Space, block_m: int) -> None:
-    """Raise UndecidedError unless loops visit each tile of a set once, and no other.
-
-    isl has been seen to lose the loops of some heads where a stride's first tile depends on the head.
-    """
-    rows = f"0 <= i and {block_m} i < n - {space.first_query} and {space.context()}"
-    there = isl.Set(space.text(f"[i, j] : {rows}"))
-    found = isl.Set.empty(there.get_space())
-    for run in loops:
-        tiles = _pairs(_visited(run), space, space.local(), None).intersect(there)
-        if not found.is_disjoint(tiles):
-            raise UndecidedError("isl made loops that visit tiles twice")
-        found = found.union(tiles)
-    if not found.is_equal(tile_set.intersect(there)):
-        raise UndecidedError("isl made loops that visit other tiles")
-
-
-def _visited(run: Run) -> Formula:
-    """The tiles of a run, with the query tile for q and the key tile for k."""
-    key = Var("k")
-    low, high = (_by_token(bound) for bound in (run.low, run.high))
-    step = Compare("==", Binary("%", Binary("-", key, low), Const(run.step)), Const(0))
-    guard = rewrite(run.guard, _by_token)
-    return conjunction((Compare(">=", key, low), Compare("<", key, high), *((step,) if run.step > 1 else ()), guard))
-
-
-def _by_token(expr: Expr) -> Expr:
-    return substitute(substitute(expr, "i", Var("q")), "j", Var("k"))
+def holding(formula: Formula, space: Space) -> isl.Set:
+    """Where a formula holds, whatever its two variables `q` and `k` number; raises UndecidedError."""
+    return _pairs(formula, space, space.local(), None)
 
 
 def pieces(tile_set: isl.Set) -> list[isl.Set]:

@@ -17,6 +17,7 @@ from tests.strategies import HEADS, LAYERS, files, load
 from weft.codegen.search import TORCH
 from weft.codegen.tables import gather, tile_lists
 from weft.compiler import relation
+from weft.compiler.compare_loops import require_visits
 from weft.compiler.dense import dense_mask
 from weft.compiler.evaluate import INTEGERS, number, truth
 from weft.compiler.expand import NUMPY, expand, expand_run, query_tiles, row_values
@@ -192,10 +193,10 @@ def test_loops_are_compared_with_their_tiles() -> None:
     must = relation.pairs(plan.formula, space, padded=True)
     touched = relation.tiles(must.intersect(space.domain()), must, space, 64, 64).touched
     loops = [run for region in plan.regions for run in region.runs]
-    relation.require_visits(loops, touched, space, 64)
+    require_visits(loops, touched, space, 64)
     for wrong in (loops[1:], [*loops, loops[0]], [*loops[1:], replace(loops[0], low=Const(0))]):
         with pytest.raises(relation.UndecidedError, match="isl made loops that visit"):
-            relation.require_visits(wrong, touched, space, 64)
+            require_visits(wrong, touched, space, 64)
 
 
 def test_full_tiles_are_found() -> None:
