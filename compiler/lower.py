@@ -87,7 +87,7 @@ def _calls(expr: s.Expr) -> list[s.Call]:
 def _refuse(pattern: s.PatternDef, span: Span | None) -> None:
     """Stop where a fixed mask is wanted and the pattern has none."""
     if is_dynamic(pattern):
-        hint = "attention, `weft check`, `fmt`, `test` and `show` work on it; what needs a mask does not"
+        hint = "attention, `weft check`, `fmt`, `test`, `show` and `explain` work on it; what needs a mask does not"
         fail("E015", span, f"`{pattern.name}` selects by content: it has no fixed mask", hint)
 
 

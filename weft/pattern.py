@@ -359,7 +359,9 @@ def read_module(path_or_text: str | os.PathLike[str]) -> Module:
 
 def no_pattern(module: Module) -> Diagnostic:
     """What there is to say about a file without patterns."""
-    return Diagnostic("E013", Span(module.source, 0, 0), "no pattern in this file")
+    stacks = [stack.name for stack in module.file.stacks]
+    hint = f"it is a stack: `weft coverage {stacks[-1]}`, `weft.load_stack`" if stacks else ""
+    return Diagnostic("E013", Span(module.source, 0, 0), "no pattern in this file", hint)
 
 
 def choose(module: Module, name: str | None) -> PatternDef:

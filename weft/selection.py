@@ -136,7 +136,8 @@ def givens(
     for name, given in known.items():
         wanted = [counts[axis] for axis in given.axes]
         tail = 1 if given.vector else 0
-        text = f"[{batch} or 1, {heads} or 1, {', '.join(map(str, wanted))}{', D' if tail else ''}]"
+        lead = ("1" if count == 1 else f"{count} or 1" for count in (batch, heads))
+        text = f"[{', '.join((*lead, *map(str, wanted), *(['D'] if tail else [])))}] (batch, query heads, cells)"
         if name not in inputs:
             raise TensorError(f"pattern `{pattern.name}` needs the input `{name}`: {text}")
         x = inputs[name]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Bytes of what is chosen at once: so many, or a share of K and V.
 CHOSEN_BYTES, CHOSEN_SHARE = 1 << 26, 32
 # Bytes of what is chosen and of lists of tiles together: so many, or a share of K and V; and what lists have at least.
-LIST_BYTES, LIST_SHARE = 20 << 20, 26
+LIST_BYTES, LIST_SHARE = 20 << 20, 32
 FEWEST_BYTES = 4 << 20
 # How many queries are tried at once, of the ones that were too many.
 TRIED = 0.9
