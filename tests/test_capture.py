@@ -61,6 +61,16 @@ def test_many_shapes_are_captured_after_all_of_them_ran(text: str, monkeypatch: 
         pattern.attention(*tensors(n, "cpu"))
 
 
+def test_what_is_used_again_is_remembered_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern = weft.load(WINDOW)
+    pattern._memory.clear()  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(pattern_module, "MOST_REMEMBERED", 2)
+    for key in ("first", "second", "first", "third"):
+        pattern.remember((key,), lambda key=key: key)
+    assert pattern.remember(("first",), lambda: "made again") == "first"
+    assert pattern.remember(("second",), lambda: "made again") == "made again"
+
+
 @pytest.mark.parametrize(("text", "name"), [(PACKED, "doc"), (ROUTES, "route")])
 def test_inputs_that_the_host_reads_are_not_captured(text: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pattern, inputs = weft.load(text), {name: torch.zeros(100, dtype=torch.int64)}

@@ -306,6 +306,8 @@ def test_files_without_patterns(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "empty.sparse:1:1: error[E013]: no pattern in this file" in capsys.readouterr().out
     assert main(["show", "empty.sparse"]) == 1
     assert "error[E013]: no pattern in this file" in capsys.readouterr().err
+    assert main(["show", "gemma"]) == 1
+    assert "= help: it is a stack: `weft coverage gemma`, `weft.load_stack`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
