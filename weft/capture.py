@@ -22,9 +22,9 @@ def capturing(device: torch.device) -> bool:
 
 
 def capturing_now() -> bool:
-    """Whether a graph captures what is launched on the current device; no reason to import torch."""
+    """Whether a graph captures what is launched on the current device; no reason to import torch or to start CUDA."""
     torch = sys.modules.get("torch")
-    return torch is not None and torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    return torch is not None and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def require_no_inputs(pattern: Pattern, names: Iterable[str]) -> None:
