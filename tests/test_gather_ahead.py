@@ -38,5 +38,6 @@ def test_kernels_that_gather_compile_for_hopper(tmp_path: Path) -> None:
     for name, (single, placed, usage) in answers(COMPILE, caches=tmp_path).items():
         assert single == ("columns" in name) and placed == ("places" in name)
         sizes = spilled(usage)
-        # Pairs looked up by query need 64-bit places.
-        assert sizes and max(sizes) <= (512 if "query" in name else 32), f"{name}: {usage}"
+        # Pairs looked up by query need 64-bit places; which bit of a byte a distance is outlives the load of the byte.
+        most = 512 if "query" in name else 256 if "distances" in name else 32
+        assert sizes and max(sizes) <= most, f"{name}: {usage}"
