@@ -23,7 +23,7 @@ NEXT_STEPS = """  weft show longformer                 draw another shipped patt
   weft explain --help                  what can be asked about one
   weft coverage gemma --n 131072       what a mixture of layers lets each token see
   weft test xattention                 a rule that chooses keys by content
-  cat > mine.sparse                    write your own: docs/language.md has the language on three pages
+  cat > mine.sparse                    write your own: docs/language.md has the language
   weft check mine.sparse               then let weft look at it
   python examples/quickstart.py        and call it from Python"""
 
