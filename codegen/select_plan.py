@@ -23,6 +23,7 @@ from ..compiler.ir import (
 )
 from ..compiler.pipeline import make_plan
 from ..compiler.plan import Plan, Region, Run, Shape, Tiling
+from ..compiler.program_bounds import without_orders
 from ..compiler.selection import Program
 from ..compiler.walk import reads, rewrite, substitute
 from .columns import Singles
@@ -35,7 +36,7 @@ def loops_of(program: Program, shape: Shape, tiling: Tiling) -> Plan | None:
     if not looped:
         return None
     limits, of_places = by_places(program.limits.clauses, program)
-    mask = replace(without_orders(program).limits, clauses=(*limits, *looped))
+    mask = replace(without_orders(program), clauses=(*limits, *looped))
     plan = make_plan(mask, replace(shape, square=True), tiling)
     if plan.strategy != "run":
         return None
@@ -100,7 +101,7 @@ def plan_of(
         chosen = Truth(True) if singles.exact else disjunction(looked_up)
         alone = conjunction((limits, *(() if kept == Truth(False) else (Not(kept),)), chosen, there))
     names = (*(_name(c) for c in range(len(cells))), *([order] if order else []))
-    tables = without_orders(program).limits.tables
+    tables = without_orders(program).tables
     texts = [choice.text for choice in program.choices] or ["chosen"]
     clauses = (*program.limits.clauses, *program.keeps, *(Clause("keep", kept, text) for text in texts))
     mask = replace(
@@ -181,10 +182,3 @@ def lookup_tables(
             assert places is not None
             out[order.name] = torch.nn.functional.pad(places.place_of, (0, 1), value=-1).flatten(1)
     return out
-
-
-def without_orders(program: Program) -> Program:
-    """The program for what reads no order: its tables are known before anything is scored."""
-    orders = [order.name for order in program.orders]
-    tables = tuple(table for table in program.limits.tables if table.name not in orders)
-    return replace(program, limits=replace(program.limits, tables=tables))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .compiler.cells_of_pairs import axes_of
 from .compiler.plan import Tiling
+from .compiler.program_bounds import without_orders
 from .compiler.selection import Axis, Choice, Chosen
 from .selection import Job, givens, tables, with_all_queries
 
@@ -76,13 +77,12 @@ def choosing(
     from .codegen.orders import placed
     from .codegen.scores import call_of
     from .codegen.select import keep, map_bytes
-    from .codegen.select_plan import without_orders
     from .codegen.select_tiles import Places
 
     program, every = job.program, with_all_queries(job)
     # A drop takes pairs away from what is kept, not cells from what is ranked, and what is required reads no order.
     required = tuple(clause for clause in every.program.limits.clauses if clause.kind == "require")
-    every = replace(every, program=without_orders(every.program))
+    every = replace(every, program=replace(every.program, limits=without_orders(every.program)))
     room = map_bytes()
     key = ("selection", program, q.shape, k.shape, q.dtype, room, q.device)
     call = call_of(

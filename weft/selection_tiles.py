@@ -11,6 +11,7 @@ import numpy as np
 from .compiler.expand import NUMPY
 from .compiler.intervals import Interval, verdict
 from .compiler.plan import Plan, Tiling
+from .compiler.program_bounds import without_orders
 from .compiler.walk import reads, variables
 
 if TYPE_CHECKING:
@@ -88,10 +89,11 @@ def work_of(query: Query, tiling: Tiling, gather: bool) -> Work:
     import torch
 
     from .codegen.columns import may_gather
-    from .codegen.select_plan import listed_keeps, lookup_tables, loops_of, plan_of, without_orders
+    from .codegen.select_plan import listed_keeps, lookup_tables, loops_of, plan_of
 
     job, cells, places = query.job, query.cells, query.places
-    plain = replace(query, job=replace(job, program=without_orders(job.program)))
+    program = replace(job.program, limits=without_orders(job.program))
+    plain = replace(query, job=replace(job, program=program))
     rest = [c for c, one in enumerate(cells) if not (gather and may_gather(one))]
     loops = query.once(("loops", tiling), lambda: loops_of(job.program, job.shape, tiling))
     singles = _singles(plain, tiling) if len(rest) < len(cells) else None
@@ -174,17 +176,13 @@ def _chosen(query: Query, cells: Packed, tiling: Tiling) -> Tiles:
 
 def most_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
     """How many tiles there may be in all lists of a band."""
-    job, rows = query.job, -(-query.band.count // tiling.block_m)
-    return job.batch * query.lanes * rows * min(seen_tiles(query, tiling), row_tiles(query, tiling, choices))
-
-
-def seen_tiles(query: Query, tiling: Tiling) -> int:
-    """How many key tiles some query of a band may see by bounds of the limits."""
-    return int(seen_before(query, tiling, [query.band.end])[0])
+    rows = -(-query.band.count // tiling.block_m)
+    seen = int(seen_before(query, tiling, [query.band.end])[0])
+    return query.job.batch * query.lanes * rows * min(seen, row_tiles(query, tiling, choices))
 
 
 def seen_before(query: Query, tiling: Tiling, ends: list[int]) -> NDArray[np.int64]:
-    """The same of the queries of a band before each of some ends."""
+    """How many key tiles some query of a band may see, of those before each of some ends, by bounds of the limits."""
     n = query.job.n
     columns = -(-n // tiling.block_n)
     if query.ordered:
