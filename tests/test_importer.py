@@ -64,6 +64,7 @@ def check_module(module: ModuleType, path: str) -> None:
     assert module.__all__ == ["close", "far"]
     assert isinstance(module.close, weft.Pattern) and module.far.name == "far"
     assert module.__doc__ is not None and "close: A sliding window." in module.__doc__
+    assert module.close.__doc__ == "A sliding window." and str(weft.Pattern.__doc__).startswith("One pattern of a")
     assert module.__file__ == path
     assert inspect.getsource(module) == TEXT
 

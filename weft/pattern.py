@@ -43,16 +43,13 @@ class Pattern(Parameterised):
 
     def __init__(self, module: Module, definition: PatternDef, given: Mapping[str, Given] | None = None) -> None:
         super().__init__(module, definition, given)
+        self.__doc__ = self.doc
         self._masks: dict[tuple[int, int, int, int], Mask] = {}
         # Kernels and lists of calls, by all that they depend on; `calls` fills it.
         self.calls: dict[tuple[object, ...], Any] = {}
         self._memory: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         # What CUDA graphs read that captured a call; nobody says when the last of them is gone.
         self._captured: list[Any] = []
-
-    @property
-    def __doc__(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.doc
 
     @property
     def file(self) -> File:
