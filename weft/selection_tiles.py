@@ -176,9 +176,9 @@ def _chosen(query: Query, cells: Packed, tiling: Tiling) -> Tiles:
 
 def most_tiles(query: Query, tiling: Tiling, choices: list[int]) -> int:
     """How many tiles there may be in all lists of a band."""
-    rows = -(-query.band.count // tiling.block_m)
+    job, rows = query.job, -(-query.band.count // tiling.block_m)
     seen = int(seen_before(query, tiling, [query.band.end])[0])
-    return query.job.batch * query.lanes * rows * min(seen, row_tiles(query, tiling, choices))
+    return job.batch * query.lanes * rows * min(seen, row_tiles(query, tiling, choices))
 
 
 def seen_before(query: Query, tiling: Tiling, ends: list[int]) -> NDArray[np.int64]:
